@@ -93,6 +93,7 @@ class Operation:
     writes: bool = False  # its ledger line must be durable before it goes on
     parts: tuple[Operation, ...] = ()
     exact: Callable[[], Exact] | None = None
+    title: str = ""  # one line for the ledger: "GET /v1/customers"; no query, no parameters, no secret
 
 
 @dataclass(frozen=True, slots=True)
