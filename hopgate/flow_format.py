@@ -1,0 +1,5 @@
+"""The flow format of mitmproxy 12."""
+
+from typing import Final
+
+VERSION: Final = 21
