@@ -29,6 +29,10 @@ class Expired(Unauthenticated):
     """The token, session or approval was good once."""
 
 
+class Conflict(HopgateError):
+    """What was to be changed has changed meanwhile, or is settled: look again. HTTP 409."""
+
+
 class Unavailable(HopgateError):
     """Something that the decision needs (provider, store, ledger, disk) does not answer: nothing passes."""
 

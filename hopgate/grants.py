@@ -20,6 +20,7 @@ class SessionGrant:
     session: str
     principal: Principal
     connection: str
+    _ended: bool
 
     def __init__(self, session: str, principal: Principal, connection: str, *, key: object = None) -> None:
         if key is not _KEY:
@@ -30,7 +31,7 @@ class SessionGrant:
     @property
     def ended(self) -> bool:
         """Whether the session is over: then the grant proves nothing any more."""
-        return bool(self._ended)
+        return self._ended
 
     def end(self) -> None:
         """Make the grant worthless. Called when its session closes."""
