@@ -1,0 +1,36 @@
+"""hopgate.yaml: `load_config(path)` gives a frozen Config or raises Misconfigured with every mistake."""
+
+from __future__ import annotations
+
+from hopgate.config.connections import ConnectionConfig, CredentialConfig
+from hopgate.config.load import load_config
+from hopgate.config.model import (
+    LOCAL_AUDIENCE,
+    LOCAL_ISSUER,
+    ApprovalsConfig,
+    Config,
+    HttpListener,
+    IdentityConfig,
+    IssuerConfig,
+    LedgerConfig,
+    ListenConfig,
+    RecordingsConfig,
+    TLSConfig,
+)
+
+__all__ = [
+    "LOCAL_AUDIENCE",
+    "LOCAL_ISSUER",
+    "ApprovalsConfig",
+    "Config",
+    "ConnectionConfig",
+    "CredentialConfig",
+    "HttpListener",
+    "IdentityConfig",
+    "IssuerConfig",
+    "LedgerConfig",
+    "ListenConfig",
+    "RecordingsConfig",
+    "TLSConfig",
+    "load_config",
+]
