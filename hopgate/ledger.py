@@ -25,6 +25,8 @@ from hopgate.errors import Misconfigured, Unavailable
 from hopgate.ledger_format import DOMAIN, PROCESS, Head
 from hopgate.ledger_keys import ledger_key
 
+__all__ = ["Ledger", "append_once", "ledger_key"]
+
 FLUSH_SECONDS: Final = 0.1
 HEAD_SECONDS: Final = 1.0
 _SHA256 = hashlib.sha256
