@@ -1,0 +1,130 @@
+"""Repairs to mitmproxy's HTTP/1 wire code, for which it has no hook. Each is small, checked at start, and pinned by a test.
+
+- A message with chunked trailers crashes the connection's layer and leaves the peer hanging: refuse it as a protocol error.
+- Heads, chunk headers and pipelined requests are buffered without bound: bound them.
+- Error pages quote what the target sent, unmasked: say only the status.
+- A crash of the layers leaves the client hanging: hang up.
+- Whether a request was in origin-form is lost before the first hook: remember it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import h11
+from mitmproxy import http
+from mitmproxy.proxy import commands, events, layer, server
+from mitmproxy.proxy.layers.http import _http1, _http2
+
+from addons import problems
+from hopgate.errors import Misconfigured
+
+MAX_HEAD = 256 * 1024  # bytes of a request or response head; nginx allows 32 KiB, tokens may be long
+MAX_PIPELINED = 1 << 20  # bytes that a client may send ahead while its last request is still being decided
+
+_read_request_head = _http1.http1.read_request_head
+_ChunkedReader = _http1.ChunkedReader
+_server_read_headers = _http1.Http1Server.read_headers
+_client_read_headers = _http1.Http1Client.read_headers
+_wait = _http1.Http1Server.wait
+_log_line = server.ConnectionHandler.log
+
+
+class _Trailerless(_ChunkedReader):
+    """h11's reader of chunked bodies, refusing the trailer section that mitmproxy cannot relay."""
+
+    def __call__(self, buf: Any) -> Any:
+        event = super().__call__(buf)
+        if isinstance(event, h11.EndOfMessage) and event.headers:
+            raise h11.RemoteProtocolError("trailers are not supported")
+        if event is None and len(buf) > MAX_HEAD:
+            raise h11.RemoteProtocolError("a chunk header or trailer section is too long")
+        return event
+
+
+def read_request_head(lines: list[bytes]) -> http.Request:
+    """Parse a request head, and note on the request whether its target was in origin-form."""
+    request = _read_request_head(lines)
+    request.origin_form = not request.data.authority  # type: ignore[attr-defined]
+    return request
+
+
+def is_origin_form(request: http.Request) -> bool:
+    """True when an HTTP/1 request named no authority in its target. False when unknown: HTTP/2 always names one."""
+    return getattr(request, "origin_form", False)
+
+
+def error_response(status_code: int, message: str = "") -> bytes:
+    """The answer to a message that cannot be relayed. `message` may quote the target, so it is not sent."""
+    response = problems.problem("upstream" if status_code >= 500 else "bad-request", status_code, _REASONS.get(status_code, "refused"), close=True)
+    return _http1.http1.assemble_response(response)
+
+
+def error_page(status_code: int, error: str) -> bytes:
+    """The same for HTTP/2."""
+    return _REASONS.get(status_code, "refused").encode()
+
+
+_REASONS = {
+    400: "the request is malformed and was not forwarded",
+    413: "the request body is larger than the gateway allows",
+    502: "the target did not give a usable response",
+}
+
+
+def _bounded(original: Any) -> Any:
+    def read_headers(self: _http1.Http1Connection, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        yield from original(self, event)
+        if self.request is None and isinstance(self, _http1.Http1Server) and len(self.buf) > MAX_HEAD:
+            yield commands.SendData(self.conn, error_response(400))
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+        elif isinstance(self, _http1.Http1Client) and self.response is None and len(self.buf) > MAX_HEAD:
+            yield from original(self, events.ConnectionClosed(self.conn))
+            yield commands.CloseConnection(self.conn)
+
+    return read_headers
+
+
+def _wait_bounded(self: _http1.Http1Connection, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+    if len(self.buf) > MAX_PIPELINED:
+        self.buf = type(self.buf)()
+        yield commands.CloseConnection(self.conn)
+    else:
+        yield from _wait(self, event)
+
+
+def _log_and_hang_up(self: server.ConnectionHandler, message: str, level: int = logging.INFO, exc_info: Any = None) -> None:
+    if level < logging.WARNING:
+        return  # a line per connection and event, which nobody reads and every request pays for
+    if exc_info is not None:
+        # the traceback and the exception's text may quote a message; the type and the place do not
+        logging.getLogger("hopgate.addons").error("a connection was closed: %s", message.split(":")[0])
+        transport = self.transports.get(self.client)
+        if transport is not None and transport.handler is not None:
+            transport.handler.cancel("crashed")
+        return
+    _log_line(self, message.split(":")[0], level)
+
+
+def install() -> None:
+    """Put the repairs in place. Raises Misconfigured when mitmproxy no longer has what they replace."""
+    wanted = [
+        (_http1, "make_error_response"),
+        (_http1, "make_body_reader"),
+        (_http1, "ChunkedReader"),
+        (_http2, "format_error"),
+        (server.ConnectionHandler, "log"),
+    ]
+    missing = [f"{getattr(owner, '__name__', owner)}.{name}" for owner, name in wanted if not hasattr(owner, name)]
+    if missing:
+        raise Misconfigured(f"this mitmproxy has no {', '.join(missing)}: install mitmproxy 12.2")
+    _http1.http1.read_request_head = read_request_head
+    _http1.ChunkedReader = _Trailerless
+    _http1.make_error_response = error_response
+    _http2.format_error = error_page
+    _http1.Http1Server.read_headers = _bounded(_server_read_headers)  # type: ignore[method-assign]
+    _http1.Http1Client.read_headers = _bounded(_client_read_headers)  # type: ignore[method-assign]
+    _http1.Http1Server.wait = _wait_bounded  # type: ignore[method-assign]
+    server.ConnectionHandler.log = _log_and_hang_up  # type: ignore[method-assign]
