@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hopgate.errors import Denied
@@ -25,6 +25,7 @@ class ApprovalTransaction:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
+        self.events: list[tuple[str, dict[str, Any]]] = []  # lines for the ledger, to be written before it commits
 
     async def insert(self, approval: Approval) -> None:
         values = asdict(approval)
@@ -39,16 +40,14 @@ class ApprovalTransaction:
         table = schema.approvals.c
         return await self.select((table.issuer == issuer) & (table.subject == subject) & (table.state == "pending"))
 
-    async def approved_for(self, issuer: str, subject: str, connection: str, fingerprint: str) -> tuple[Approval, ...]:
+    async def approved_for(self, issuer: str, subject: str, connection: str, fingerprint: str, now: float) -> tuple[Approval, ...]:
         table = schema.approvals.c
         same = (table.issuer == issuer) & (table.subject == subject) & (table.connection == connection) & (table.fingerprint == fingerprint)
-        return await self.select(same & (table.state == "approved"))
+        return await self.select(same & (table.state == "approved") & (table.ends_at > now))
 
     async def overdue(self, now: float) -> tuple[Approval, ...]:
         """Pending past their deadline, or approved and not used in time."""
-        table = schema.approvals.c
-        pending = (table.state == "pending") & (table.deadline <= now)
-        return await self.select(pending | ((table.state == "approved") & (table.ends_at <= now)))
+        return await self.select(_overdue(now))
 
     async def orphaned(self, epoch: str, process: str) -> tuple[Approval, ...]:
         """Pending ones whose asker cannot be there any more: of `process` (empty: of any) in another epoch."""
@@ -72,9 +71,9 @@ class ApprovalTransaction:
         values = {**asdict(vote), "groups": orjson.dumps(sorted(vote.groups)).decode(), "approval": approval}
         await self._connection.execute(schema.decisions.insert().values(values))
 
-    async def is_barred(self, token_id: str, identity: str) -> bool:
-        """Whether this token is revoked or this principal locked."""
-        token = select(schema.revoked.c.token_id).where(schema.revoked.c.token_id == token_id)
+    async def is_barred(self, token_ids: Collection[str], identity: str) -> bool:
+        """Whether a token with one of these ids is revoked, or this principal locked."""
+        token = select(schema.revoked.c.token_id).where(schema.revoked.c.token_id.in_(list(token_ids)))
         locks = schema.locks.c
         lock = select(locks.kind).where((locks.kind == "all") | ((locks.kind == "subject") & (locks.value == identity)))
         return any([(await self._connection.execute(statement)).first() for statement in (token, lock)])
@@ -105,12 +104,27 @@ class ApprovalRecords(Database):
 
     async def find_approval(self, approval: str) -> Approval | None:
         """The approval with this id, or the only one whose id starts so. Raises Denied when several do."""
-        condition = schema.approvals.c.id.startswith(approval, autoescape=True)
-        found = await self.read(lambda connection: ApprovalTransaction(connection).select(condition, 2))
-        exact = [each for each in found if each.id == approval] or list(found)
-        if len(exact) > 1:
+        table = schema.approvals.c
+
+        async def work(connection: AsyncConnection) -> tuple[Approval, ...]:
+            transaction = ApprovalTransaction(connection)
+            return await transaction.select(table.id == approval) or await transaction.select(
+                table.id.startswith(approval, autoescape=True), 2
+            )
+
+        found = await self.read(work) if approval else ()
+        if len(found) > 1:
             raise Denied(f"several approvals start with {approval!r}: give more of the id")
-        return exact[0] if exact and approval else None
+        return found[0] if found else None
+
+    async def has_overdue(self, now: float) -> bool:
+        """Whether anything pending or approved is past its time."""
+        statement = select(schema.approvals.c.id).where(_overdue(now)).limit(1)
+
+        async def work(connection: AsyncConnection) -> bool:
+            return (await connection.execute(statement)).first() is not None
+
+        return await self.read(work)
 
     async def list_undecided(self, approvals: Collection[str]) -> frozenset[str]:
         """Which of these still wait for reviewers."""
@@ -136,6 +150,11 @@ async def cancel_matching(connection: AsyncConnection, kind: KillKind, value: st
     if kind != "all":
         statement = statement.where(named[kind])
     await connection.execute(statement.values(state="cancelled", version=table.c.version + 1, decided_by=by, decided_at=time.time()))
+
+
+def _overdue(now: float) -> ColumnElement[bool]:
+    table = schema.approvals.c
+    return ((table.state == "pending") & (table.deadline <= now)) | ((table.state == "approved") & (table.ends_at <= now))
 
 
 def _dump(value: Any) -> str:

@@ -72,11 +72,14 @@ class Records(Database):
 
     async def find_session(self, session: str) -> SessionRow | None:
         """The session with this id, or the only one whose id starts so. Raises Denied when several do."""
-        rows = await self._all(select(schema.sessions).where(schema.sessions.c.id.startswith(session, autoescape=True)).limit(2))
-        if len(rows) > 1 and not any(row["id"] == session for row in rows):
+        if not session:
+            return None
+        table = schema.sessions
+        rows = await self._all(select(table).where(table.c.id == session))
+        rows = rows or await self._all(select(table).where(table.c.id.startswith(session, autoescape=True)).limit(2))
+        if len(rows) > 1:
             raise Denied(f"several sessions start with {session!r}: give more of the id")
-        exact = [row for row in rows if row["id"] == session] or rows
-        return _session(exact[0]) if exact and session else None
+        return _session(rows[0]) if rows else None
 
     # --- short tokens
 
