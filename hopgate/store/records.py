@@ -178,16 +178,16 @@ class Records(Database):
         rows = await self._all(select(schema.secrets).where(schema.secrets.c.name == name))
         return SealedSecret(**rows[0]) if rows else None
 
-    async def replace_sealed(self, replaced: Iterable[tuple[SealedSecret, int]]) -> bool:
-        """Put sealed secrets in place of the versions named with them (0: none yet), all or none. False when one has changed."""
-        table, pairs = schema.secrets, tuple(replaced)
+    async def replace_sealed(self, pairs: Iterable[tuple[SealedSecret, SealedSecret | None]]) -> bool:
+        """Put each new secret in place of the old one (None: there was none), all or none. False when one has changed meanwhile."""
+        table, replaced = schema.secrets, tuple(pairs)
 
         async def work(connection: AsyncConnection) -> bool:
-            current = {row["name"]: (row["version"], row["key_id"]) for row in await _rows(connection, select(table))}
-            if any(current.get(sealed.name, (0, ""))[0] != version for sealed, version in pairs):
+            current = {row["name"]: SealedSecret(**row) for row in await _rows(connection, select(table))}
+            if any(current.get(new.name) != old for new, old in replaced):
                 return False
-            for sealed, _ in pairs:
-                await _upsert(connection, table, asdict(sealed), "name")
+            for new, _ in replaced:
+                await _upsert(connection, table, asdict(new), "name")
             return True
 
         return await self.write(work)
