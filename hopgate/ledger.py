@@ -98,12 +98,12 @@ class Ledger:
         if not surplus:
             return {}
         try:
-            digest = _move_tail(self._fd, tail.end, self.path.with_name(f"{self.process}.{time.time_ns()}.torn"))
+            digest = move_tail(self._fd, tail.end, self.path.with_name(f"{self.process}.{time.time_ns()}.torn"))
         except OSError as error:
             raise Unavailable(f"{self.path}: cannot cut the torn end: {error.strerror}") from error
         return {"torn": {"bytes": surplus, "sha256": digest}}
 
-    def append(self, event: str, **fields: Any) -> int:
+    def append(self, event: str, /, **fields: Any) -> int:
         """Add one event; its line number comes back. It is on the disk after `durable`, or within 100 ms where a loop runs.
 
         `fields` are JSON values (sets and tuples become lists); the names i, t, event and h are taken. Raises Unavailable.
@@ -127,6 +127,11 @@ class Ledger:
         self._chain = digest.digest()
         self._next += 1
         self._buffer.append(b'%b,"h":"%b"}\n' % (body, digest.hexdigest().encode()))
+
+    @property
+    def durable_line(self) -> int:
+        """The last line that is on the disk, -1 for none."""
+        return self._durable
 
     def sync_first(self, fd: int) -> None:
         """Sync the file `fd` (a duplicate is taken) before any line appended from now on becomes durable: a digest never outlives
@@ -300,7 +305,7 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def _move_tail(fd: int, start: int, target: Path) -> str:
+def move_tail(fd: int, start: int, target: Path) -> str:
     """Move the bytes of `fd` from `start` on into the new file `target`; their SHA-256 as hex comes back."""
     rest = os.pread(fd, os.fstat(fd).st_size - start, start)
     with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as torn:
