@@ -81,7 +81,7 @@ class Credentials:
         self.sources = sources or Sources(SecretStore(store, config.state))
         self._leases: dict[str, tuple[Lease, Hashable]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._versions: dict[str, tuple[int, str]] = {}
+        self._versions: dict[str, tuple[int, float]] = {}
         self._starting = asyncio.Lock()
         self._subscription: Subscription | None = None
 
@@ -100,12 +100,12 @@ class Credentials:
         await self.sources.close()
 
     async def _read(self) -> None:
-        self._versions = {each.name: (each.version, each.key_id) for each in await self._store.list_sealed()}
+        self._versions = {each.name: (each.version, each.at) for each in await self._store.list_sealed()}
 
     async def lease(self, grant: SessionGrant) -> Lease:
         """The credential of the connection that `grant` opens; empty if it has none.
 
-        Raises TypeError for anything but a grant, Expired when its session is over, Misconfigured when a secret is missing, cannot be opened
+        Raises TypeError for anything but a grant, Expired when its session is over, Misconfigured when a secret is missing, does not open
         or does not fit where it is to go, Unavailable when its source does not answer.
         """
         if type(grant) is not SessionGrant:

@@ -91,7 +91,7 @@ class SecretStore:
         raise Unavailable(f"the secret {name!r} is being changed by somebody else: try again")
 
     async def get(self, name: str) -> Secret:
-        """Open a secret. Raises Misconfigured when there is none, or it cannot be opened with the key that is there; never gives an empty one."""
+        """Open a secret. Raises Misconfigured when there is none or it does not open; never gives an empty one."""
         sealed = await self._store.find_sealed(name)
         if sealed is None:
             raise Misconfigured(f"there is no secret {name!r}: hopgate secrets set {name}")
@@ -147,9 +147,8 @@ class SecretStore:
             raise Misconfigured(
                 f"the secret {sealed.name!r} is sealed with the key {sealed.key_id}, and there is none: put {self._keys.source} back"
             )
-        raise Misconfigured(
-            f"the secret {sealed.name!r} is sealed with the key {sealed.key_id}, and {self._keys.source} holds {current.id}: put the right key back"
-        )
+        holds = f"{self._keys.source} holds {current.id}"
+        raise Misconfigured(f"the secret {sealed.name!r} is sealed with the key {sealed.key_id}, and {holds}: put the right key back")
 
     @contextlib.asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
@@ -175,7 +174,7 @@ def _check(name: str, value: str) -> None:
         raise Misconfigured(f"{name!r} is no name for a secret: up to 128 letters, digits, dots, dashes and underscores")
     if len(value) < MIN_CHARACTERS:
         raise Misconfigured(f"the secret {name!r} has fewer than {MIN_CHARACTERS} characters: it could not be hidden in responses")
-    if len(value.encode("utf-8", "surrogatepass")) > MAX_BYTES or "\0" in value or (not value.isascii() and not _utf8(value)):
+    if not _utf8(value) or "\0" in value or len(value.encode()) > MAX_BYTES:
         raise Misconfigured(f"the secret {name!r} must be UTF-8 text without NUL, of at most {MAX_BYTES} bytes")
 
 

@@ -59,7 +59,7 @@ class Sources:
         values = {reference: (await self.resolve(reference)).reveal() for reference in template.references}
         return Secret(template.render(values))
 
-    def stamp(self, reference: Reference, versions: Mapping[str, tuple[int, str]]) -> Hashable:
+    def stamp(self, reference: Reference, versions: Mapping[str, tuple[int, float]]) -> Hashable:
         """Changes when the value may have changed; `versions` are those of the sealed secrets. Does not wait."""
         match reference.source:
             case "secret":
