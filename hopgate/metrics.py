@@ -17,7 +17,9 @@ class Metrics:
         self._errors = Counter("hopgate_failed_closed", "operations refused because a gate failed", ["where"], registry=registry)
         self.sessions = Gauge("hopgate_sessions", "live sessions", registry=registry, multiprocess_mode="livesum")
         self.holds = Gauge("hopgate_held_operations", "operations waiting for a reviewer", registry=registry, multiprocess_mode="livesum")
-        self.rules_stale = Gauge("hopgate_rules_stale", "1 while a broken rule file is ignored", registry=registry, multiprocess_mode="livemax")
+        self.rules_stale = Gauge(
+            "hopgate_rules_stale", "1 while a broken rule file is ignored", registry=registry, multiprocess_mode="livemax"
+        )
         # .labels() costs a microsecond and a lock a call; an operation is counted on the hot path
         self._decided = {
             (kind, effect): self._operations.labels(kind, effect)

@@ -1,0 +1,45 @@
+"""How much a session may take: `limits:` of the rules that let it start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rules.model import Decision, Limits
+
+
+class Allowance:
+    """What is left of a session's limits. Operations are counted over the minute that is running, bytes and rows over the session."""
+
+    def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
+        self.limits = limits
+        self._monotonic = monotonic
+        self._bytes = 0
+        self._rows = 0
+        self._minute = 0.0
+        self._operations = 0
+
+    def account(self, bytes: int, rows: int = 0) -> None:
+        self._bytes += bytes
+        self._rows += rows
+
+    def take(self) -> Decision | None:
+        """Count one operation. Gives the refusal when a limit is reached."""
+        limits = self.limits
+        if limits.bytes is not None and self._bytes >= limits.bytes:
+            return _spent(f"the session has read its {limits.bytes} bytes")
+        if limits.rows is not None and self._rows >= limits.rows:
+            return _spent(f"the session has read its {limits.rows} rows")
+        if limits.operations_per_minute is not None:
+            now = self._monotonic()
+            if now - self._minute >= 60.0:
+                self._minute, self._operations = now, 0
+            if self._operations >= limits.operations_per_minute:
+                return _spent(
+                    f"more than {limits.operations_per_minute} operations in a minute: try again in {60 - int(now - self._minute)} s"
+                )
+            self._operations += 1
+        return None
+
+
+def _spent(message: str) -> Decision:
+    return Decision("deny", rules=("limits",), message=message)

@@ -1,0 +1,162 @@
+"""The bundle that every adapter gets: built once at start, in order, and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from hopgate import ledger_format
+from hopgate.approvals import Approvals
+from hopgate.config import Config
+from hopgate.credentials import Credentials
+from hopgate.errors import HopgateError
+from hopgate.identity import Identity
+from hopgate.ledger import Ledger, ledger_key
+from hopgate.locks import Locks
+from hopgate.metrics import Metrics
+from hopgate.recordings import Recordings
+from hopgate.rulefiles import RuleFiles
+from hopgate.sessions import Sessions
+from hopgate.store import Store
+from hopgate.tasks import spawn
+
+EPOCH = "HOPGATE_EPOCH"  # set by `hopgate up` for all of its processes: approvals of another epoch have lost their waiters
+
+_log = logging.getLogger("hopgate")
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that remembers or waits, for one process. Adapters read the fields; nobody replaces them."""
+
+    config: Config
+    process: str  # names this process in the ledger: "http-0"
+    rules: RuleFiles
+    store: Store
+    locks: Locks
+    identity: Identity
+    ledger: Ledger
+    recordings: Recordings
+    approvals: Approvals
+    credentials: Credentials
+    sessions: Sessions
+    metrics: Metrics
+    _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    _closing: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+    @classmethod
+    async def start(cls, config: Config, *, process: str, epoch: str = "") -> Self:
+        """Open everything. Raises Misconfigured or Unavailable with nothing left open: then nothing is served."""
+        epoch = epoch or os.environ.get(EPOCH, "") or secrets.token_hex(8)
+        async with contextlib.AsyncExitStack() as closing:
+            rules = RuleFiles(config)
+            store = await Store.open(config.state)
+            closing.push_async_callback(store.close)
+            metrics = Metrics()
+            ledger = await _open_ledger(config, store, process)
+            closing.callback(ledger.close)
+            for session in await store.end_orphans(process, time.time()):
+                ledger.append("session_interrupted", session=session)
+            locks = Locks(store)
+            await locks.start()
+            closing.push_async_callback(locks.close)
+            identity = Identity(config.identity, store, locks, state=config.state)
+            await identity.start()
+            closing.push_async_callback(identity.close)
+            approvals = Approvals(store, config.approvals, ledger_event=ledger.append, process=process, epoch=epoch)
+            await approvals.start()
+            closing.push_async_callback(approvals.close)
+            await approvals.cancel_orphans(epoch, process)
+            recordings = Recordings(config.state, ledger, config.recordings)
+            await recordings.recover()
+            sessions = Sessions(
+                config=config,
+                rules=rules,
+                locks=locks,
+                store=store,
+                ledger=ledger,
+                recordings=recordings,
+                approvals=approvals,
+                metrics=metrics,
+            )
+            ledger.append("rules_loaded", version=rules.current.version, rules=len(rules.current.rules))
+            await ledger.durable()
+            services = cls(
+                config,
+                process,
+                rules,
+                store,
+                locks,
+                identity,
+                ledger,
+                recordings,
+                approvals,
+                Credentials(config, store),
+                sessions,
+                metrics,
+            )
+            services._tasks = [
+                spawn(_every(1.0, services._refresh_rules), name="rules"),
+                spawn(_every(1.0, sessions.sweep), name="sweep"),
+                spawn(_every(1.0, approvals.expire), name="expire approvals"),
+                spawn(_every(3600.0, services._expire_recordings), name="retention"),
+            ]
+            services._closing = closing.pop_all()
+        return services
+
+    async def close(self) -> None:
+        """End every session, write what is left, close. Raises nothing: what fails is logged."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self.sessions.close("the gateway is stopping")
+            await self._closing.aclose()
+        except HopgateError as error:
+            _log.error("not everything was closed: %s", error)
+
+    async def _refresh_rules(self) -> None:
+        before = self.rules.error
+        if await self.rules.refresh():
+            self.ledger.append("rules_loaded", version=self.rules.current.version, rules=len(self.rules.current.rules))
+            _log.warning("rules %s are in force", self.rules.current.version)
+        elif self.rules.error is not None and self.rules.error is not before:
+            self.ledger.append("rules_refused", problems=list(self.rules.error.problems[:20]), version=self.rules.current.version)
+            _log.error("the changed rule files are not in force; the old rules are: %s", self.rules.error)
+        self.metrics.rules_stale.set(self.rules.error is not None)
+
+    async def _expire_recordings(self) -> None:
+        await self.recordings.expire(time.time())
+
+
+async def _open_ledger(config: Config, store: Store, process: str) -> Ledger:
+    known = next((row for row in await store.list_heads() if row.process == process), None)
+
+    def remember(head: ledger_format.Head) -> None:
+        spawn(store.save_head(head.process, head.i, head.h, head.final, head.t / 1e9), name="remember the ledger's head")
+
+    return Ledger(
+        config.state / "ledger",
+        process,
+        ledger_key(config.state),
+        known=None if known is None else ledger_format.Head(process, known.n, int(known.at * 1e9), known.final, known.head, ""),
+        on_head=remember,
+    )
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Run `work` again and again. One failure is told and does not end the rest: each gate fails closed by itself."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception as error:
+            # an unexpected error's text may quote a secret; ours never do
+            _log.error("%s: %s", getattr(work, "__qualname__", "task"), error if isinstance(error, HopgateError) else type(error).__name__)

@@ -1,0 +1,394 @@
+"""A principal's use of a connection: open -> authorize(operation) -> close. The only caller of `rules.decide`.
+
+Whatever goes wrong in here ends in a decision that denies: an adapter that gets anything but `allow` sends nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from hopgate.decisions import decision_fields, refusal_of
+from hopgate.errors import Denied, Expired, HopgateError, Unavailable
+from hopgate.grants import SessionGrant, grant_session
+from hopgate.limits import Allowance
+from hopgate.opening import session_operation
+from hopgate.store import SessionRow
+from rules.decide import decide
+from rules.explain import explain
+from rules.model import Connection, Decision, Exact, Limits, Operation, Principal
+
+if TYPE_CHECKING:
+    from hopgate.approvals import Approvals
+    from hopgate.config import Config, ConnectionConfig
+    from hopgate.ledger import Ledger
+    from hopgate.locks import Locks
+    from hopgate.metrics import Metrics
+    from hopgate.recordings import Recording, Recordings
+    from hopgate.rulefiles import RuleFiles
+    from hopgate.store import Approval, Store
+
+CLOCK_SKEW = 30.0  # seconds that a token lives past its `exp`, the leeway of hopgate.identity
+IDLE = 15 * 60.0  # seconds after which an unused HTTP session ends
+_REDECIDE = 60.0  # seconds between session decisions where a session rule names the hour or the weekday
+
+_log = logging.getLogger("hopgate.sessions")
+
+judge = decide  # for `hopgate explain`, which decides offline
+
+
+class SessionRefused(Denied):
+    """The session may not start. `decision.effect` is `deny`, or `hold` while reviewers have not decided."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.message, rules=decision.rules, operation=decision.operation)
+        self.decision = decision
+
+
+class Session:
+    """One principal on one connection. Only `Sessions` makes these, after an allowed `session` operation."""
+
+    def __init__(self, sessions: Sessions, principal: Principal, connection: ConnectionConfig, peer: str) -> None:
+        self.id = f"s{int(sessions.clock() * 1000):011x}{secrets.token_hex(6)}"  # sorts by time; no counter to guess
+        self.principal = principal
+        self.connection = connection
+        self.view = connection.rule_view
+        self.peer = peer
+        self.closed = ""  # why, once it is
+        self.on_close: set[Callable[[str], None]] = set()  # an adapter's transports, dropped when the session is killed
+        self.literals: tuple[bytes, ...] = ()  # injected secrets; never written anywhere
+        self.opened_at = self.used_at = sessions.clock()
+        self.allowance = Allowance(Limits(), sessions.monotonic)
+        self._sessions = sessions
+        self._rules = sessions.rules.current
+        self._decided_at = self.opened_at
+        self._operations = 0
+        self.busy = 0  # operations being decided or waiting for a reviewer
+        self._grant: SessionGrant | None = None
+        self._recording: Recording | None = None
+
+    @property
+    def grant(self) -> SessionGrant:
+        """The proof that this principal may reach this connection; the dialler and the credential store accept nothing else."""
+        if self._grant is None or self.closed:
+            raise Denied("the session is not open", session=self.id)
+        return self._grant
+
+    @property
+    def recording(self) -> Recording:
+        if self._recording is None:
+            raise Unavailable("the session has no recording")
+        return self._recording
+
+    # --- deciding
+
+    async def authorize(self, operation: Operation, *, wait: float | None = None, outlives: bool = False) -> Decision:
+        """Decide `operation`, waiting for reviewers where a rule holds it, and write the ledger.
+
+        `wait` bounds the wait in seconds (None: until the approval's own deadline); what is undecided by then comes back as `hold`.
+        With `outlives` a pending approval stays when the caller goes away, and is spent by the repeated operation.
+        Only `decision.allowed` permits anything. Raises CancelledError, nothing else.
+        """
+        self._operations += 1
+        name = f"{self.id}.{self._operations}"
+        self.used_at = self._sessions.clock()
+        self.busy += 1
+        try:
+            decision = self._decide(operation)
+            if decision.effect == "hold":
+                decision = await self._hold(operation, name, decision, wait, outlives)
+            decision = replace(decision, operation=name)
+            seq = self._write("decided", operation, decision)
+            if operation.writes or decision.approval or decision.effect != "allow":
+                await self._sessions.ledger.durable(seq)
+        except asyncio.CancelledError:
+            self._write("withdrawn", operation, Decision("deny", message="the caller went away", operation=name))
+            raise
+        except Exception as error:
+            return await self._failed(operation, name, error)
+        finally:
+            self.busy -= 1
+        self._sessions.metrics.decided(operation.kind, decision.effect)
+        return decision
+
+    def judge_response(self, operation: Operation, name: str) -> Decision:
+        """Decide the response of the operation `name` before its first byte goes out. Effects: `allow` or `deny`, plus masks."""
+        try:
+            decision = replace(decide(operation, self.principal, self.view, self._sessions.rules.current), operation=name)
+            if decision.effect != "allow":
+                # the operation has been executed, which the ledger must say
+                self._write("response_refused", operation, decision)
+        except Exception as error:
+            self._sessions.metrics.failed_closed("response")
+            _log.error("response of %s refused: %s", name, type(error).__name__)
+            return Decision("deny", message="the response could not be judged", operation=name)
+        return decision
+
+    def _decide(self, operation: Operation) -> Decision:
+        self._check()
+        if (refusal := self.allowance.take()) is not None:
+            return refusal
+        return decide(operation, self.principal, self.view, self._sessions.rules.current)
+
+    def _check(self) -> None:
+        """Raise unless the session still stands: token, locks, and the session rules of this moment."""
+        sessions = self._sessions
+        if self.closed:
+            raise Expired(f"the session is closed: {self.closed}")
+        now = self.used_at
+        if now >= self.principal.expires_at + CLOCK_SKEW:
+            self.end("the token has expired")
+            raise Expired("the token has expired: get a new one")
+        if (reason := sessions.locks.is_locked(self.principal, self.connection.name)) is not None:
+            self.end(reason)
+            raise Expired(reason)
+        rules = sessions.rules.current
+        if rules is not self._rules or (rules.depends_on_time and now - self._decided_at > _REDECIDE):
+            again = decide(sessions.opening(self.view, self.peer), self.principal, self.view, rules)
+            if again.effect == "deny" or (again.effect == "hold" and rules is not self._rules):
+                self.end("the session rules no longer allow it")
+                raise Expired("the session rules have changed and no longer allow this session: open it again")
+            self._rules, self._decided_at = rules, now
+            self.allowance.limits = again.limits
+
+    async def _hold(self, operation: Operation, name: str, decision: Decision, wait: float | None, outlives: bool) -> Decision:
+        """Wait for reviewers; decide again with the rules, token and session of the moment of release."""
+        if operation.exact is None:
+            return replace(decision, effect="deny", message="a rule holds this, and it cannot be shown to a reviewer")
+        exact = operation.exact()
+        sessions = self._sessions
+        until = None if wait is None else sessions.monotonic() + wait
+        while True:
+            spent = await sessions.approvals.spend(self.principal, self.view.name, exact, holds=decision.holds)
+            if spent is not None:
+                return replace(decision, effect="allow", approval=spent.id, message=f"approved ({spent.id})")
+            approval = await self._request(operation, name, decision, exact, outlives)
+            left = None if until is None else max(0.0, until - sessions.monotonic())
+            sessions.metrics.holds.inc()
+            try:
+                approval = await sessions.approvals.wait(approval.id, left)
+            finally:
+                sessions.metrics.holds.dec()
+            if approval.state == "pending":
+                return replace(decision, approval=approval.id, message=f"{explain(decision, operation)}; waiting for a reviewer")
+            if approval.state not in ("approved", "consumed"):
+                return refusal_of(decision, approval)
+            self.used_at = sessions.clock()
+            self._check()
+            decision = decide(operation, self.principal, self.view, sessions.rules.current)
+            if decision.effect != "hold":
+                return decision if decision.effect == "deny" else replace(decision, approval=approval.id)
+
+    async def _request(self, operation: Operation, name: str, decision: Decision, exact: Exact, outlives: bool) -> Approval:
+        sessions = self._sessions
+        approval = await sessions.approvals.request(
+            self.principal,
+            self.id,
+            self.view.name,
+            decision.holds,
+            exact,
+            facts={"kind": operation.kind, "complete": operation.complete, "reason": operation.reason},
+            rules_version=decision.version,
+            outlives=outlives,
+        )
+        seq = self._write("held", operation, replace(decision, operation=name, approval=approval.id))
+        await sessions.ledger.durable(seq)
+        return approval
+
+    async def _failed(self, operation: Operation, name: str, error: Exception) -> Decision:
+        message = error.message if isinstance(error, HopgateError) else "the operation could not be judged"
+        rules = error.rules if isinstance(error, Denied) else ()
+        decision = Decision("deny", rules=rules, message=message, operation=name)
+        if not isinstance(error, HopgateError):
+            # only the type: the text of an unexpected error may quote a secret
+            _log.error("operation %s refused: %s", name, type(error).__name__)
+        self._sessions.metrics.failed_closed("authorize")
+        self._sessions.metrics.decided(operation.kind, "deny")
+        try:
+            await self._sessions.ledger.durable(self._write("decided", operation, decision))
+        except Exception:
+            self.end("the ledger cannot be written")
+        return decision
+
+    # --- remembering
+
+    def _write(self, event: str, operation: Operation, decision: Decision) -> int:
+        return self._sessions.ledger.append(event, session=self.id, **decision_fields(operation, decision, self.literals))
+
+    def masked(self, name: str, counts: Mapping[str, int]) -> None:
+        """Note how many values each mask rule hid in the response of operation `name`. Raises Unavailable."""
+        total = sum(counts.values())
+        if total:
+            self._sessions.ledger.append("masked", session=self.id, operation=name, counts=dict(counts))
+            self._sessions.metrics.masked(total)
+
+    def account(self, *, bytes: int = 0, rows: int = 0) -> None:
+        """Count what the target gave back against the session's limits; the next operation finds them spent."""
+        self.allowance.account(bytes, rows)
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Write one more event about this session. Raises Unavailable."""
+        self._sessions.ledger.append(event, session=self.id, **fields)
+
+    # --- ending
+
+    def end(self, reason: str) -> None:
+        """Close at once for callers; the sweep writes the rest. Transports registered in `on_close` are dropped now."""
+        if self.closed:
+            return
+        self.closed = reason
+        if self._grant is not None:
+            self._grant.end()
+        for drop in tuple(self.on_close):
+            try:
+                drop(reason)
+            except Exception as error:
+                _log.error("a transport of session %s would not close: %s", self.id, type(error).__name__)
+        self.on_close.clear()
+
+    async def admit(self, decision: Decision) -> None:
+        """Open the recording, tell ledger and store, and only then hand out the grant. Raises Unavailable."""
+        if not decision.allowed:
+            raise Denied("the session is not allowed", session=self.id)
+        sessions = self._sessions
+        self.allowance.limits = decision.limits
+        who = {"session": self.id, "issuer": self.principal.issuer, "subject": self.principal.subject, "connection": self.view.name}
+        run = {"run": self.principal.run} if self.principal.run else {}
+        self._recording = sessions.recordings.open(self.id, {**who, **run, "kind": self.view.kind, "rules": decision.version})
+        sessions.ledger.append("session_opened", **who, **run, peer=self.peer, token=self.principal.token_id[:16], rules=decision.rules)
+        await sessions.ledger.durable()
+        await sessions.store.save_session(self._row())
+        self._grant = grant_session(self.id, self.principal, self.view.name)
+
+    def _row(self) -> SessionRow:
+        return SessionRow(
+            id=self.id,
+            issuer=self.principal.issuer,
+            subject=self.principal.subject,
+            connection=self.view.name,
+            kind=self.view.kind,
+            process=self._sessions.ledger.process,
+            opened_at=self.opened_at,
+            peer=self.peer,
+            groups=tuple(sorted(self.principal.groups)),
+            run=self.principal.run,
+            token_id=self.principal.token_id,
+            recording=str(self.recording.path.relative_to(self._sessions.config.state)),
+            active_at=self.used_at,
+        )
+
+    async def close(self, reason: str) -> None:
+        """End the session, seal its recording, and tell ledger and store. Raises nothing: what fails is logged."""
+        self.end(reason)
+        sessions = self._sessions
+        await sessions.forget(self)
+        recording, self._recording = self._recording, None
+        try:
+            if recording is not None:
+                recording.close(reason)
+            sessions.ledger.append("session_closed", session=self.id, reason=reason, operations=self._operations)
+            await sessions.store.end_session(self.id, reason, sessions.clock())
+        except HopgateError as error:
+            _log.error("session %s ended without a closing line: %s", self.id, error)
+
+
+class Sessions:
+    """The live sessions of this process."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        rules: RuleFiles,
+        locks: Locks,
+        store: Store,
+        ledger: Ledger,
+        recordings: Recordings,
+        approvals: Approvals,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.rules = rules
+        self.locks = locks
+        self.store = store
+        self.ledger = ledger
+        self.recordings = recordings
+        self.approvals = approvals
+        self.metrics = metrics
+        self.clock = clock
+        self.monotonic = monotonic
+        self._zone = ZoneInfo(config.timezone)
+        self._shared: dict[tuple[str, str], Session] = {}
+        self._opening: dict[tuple[str, str], asyncio.Lock] = {}
+        self._live: set[Session] = set()
+
+    def find(self, principal: Principal, connection: str) -> Session | None:
+        """The live shared session of this token on this connection, if there is one."""
+        session = self._shared.get((principal.token_id, connection))
+        return None if session is None or session.closed else session
+
+    async def enter(self, principal: Principal, connection: ConnectionConfig, *, peer: str, wait: float | None = None) -> Session:
+        """Find or open the one session that a token has on a connection: what HTTP calls a session. Raises like `open`."""
+        key = (principal.token_id, connection.name)
+        async with self._opening.setdefault(key, asyncio.Lock()):
+            session = self.find(principal, connection.name)
+            if session is None:
+                session = self._shared[key] = await self.open(principal, connection, peer=peer, wait=wait, outlives=True)
+        return session
+
+    async def open(
+        self, principal: Principal, connection: ConnectionConfig, *, peer: str, wait: float | None = None, outlives: bool = False
+    ) -> Session:
+        """Start a session if the session rules allow it. Raises SessionRefused, Unavailable."""
+        session = Session(self, principal, connection, peer)
+        decision = await session.authorize(self.opening(session.view, peer), wait=wait, outlives=outlives)
+        if not decision.allowed:
+            raise SessionRefused(decision)
+        await session.admit(decision)
+        self._live.add(session)
+        self.metrics.sessions.set(len(self._live))
+        return session
+
+    def opening(self, view: Connection, peer: str) -> Operation:
+        """The `session` operation of this moment."""
+        return session_operation(view, peer, datetime.fromtimestamp(self.clock(), self._zone))
+
+    async def sweep(self) -> None:
+        """End what has expired, idled, been locked or killed. Runs every second; the checks of `authorize` do not wait for it."""
+        now = self.clock()
+        for session in tuple(self._live):
+            reason = (
+                session.closed or self.locks.is_locked(session.principal, session.connection.name) or self.locks.is_killed(session.id) or ""
+            )
+            if not reason and now >= session.principal.expires_at + CLOCK_SKEW:
+                reason = "the token has expired"
+            if not reason and now - session.used_at > IDLE and not session.busy:
+                reason = "idle"
+            if reason:
+                await session.close(reason)
+        for key in [key for key, lock in self._opening.items() if not lock.locked() and key not in self._shared]:
+            del self._opening[key]
+
+    async def forget(self, session: Session) -> None:
+        """Take a closed session off the books. Called by `Session.close`."""
+        if session not in self._live:
+            return
+        self._live.discard(session)
+        key = (session.principal.token_id, session.connection.name)
+        if self._shared.get(key) is session:
+            del self._shared[key]
+        self.metrics.sessions.set(len(self._live))
+
+    async def close(self, reason: str) -> None:
+        """End every session."""
+        for session in tuple(self._live):
+            await session.close(reason)
