@@ -1,0 +1,335 @@
+"""HTTP requests and responses -> facts and operations. Facts are worked out when a rule first asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from rules.bodies import FORM, MAX_BODY, Undecodable, decode_content, parse_body
+from rules.model import UNKNOWN, Exact, Operation
+from rules.request_target import AmbiguousPath, AmbiguousRequest, canonical_method, canonical_path, form_parameters, query_parameters
+
+__all__ = [
+    "AmbiguousPath",
+    "AmbiguousRequest",
+    "HttpFacts",
+    "canonical_method",
+    "canonical_path",
+    "request_operation",
+    "response_operation",
+]
+
+type Headers = Sequence[tuple[str, str]]
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# what an approval does not cover: hop-by-hop fields (RFC 9110 section 7.6.1), the token, and what changes by itself
+UNCOVERED_HEADERS: Final = frozenset(
+    {
+        "connection",
+        "proxy-connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "user-agent",
+        "date",
+        "traceparent",
+        "tracestate",
+        "b3",
+        "x-b3-traceid",
+        "x-b3-spanid",
+        "x-b3-parentspanid",
+        "x-b3-sampled",
+        "x-b3-flags",
+        "x-request-id",
+        "x-correlation-id",
+        "x-cloud-trace-context",
+        "x-amzn-trace-id",
+        "uber-trace-id",
+    }
+)
+_CREDENTIALS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token", "x-amz-security-token"}
+)
+_OVERRIDES: Final = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
+_SINGLE: Final = ("host", "content-type", "content-encoding", "content-length", "transfer-encoding")
+_ABSENT: Final = object()
+
+
+class HttpFacts:
+    """The facts of one request. `get` never raises; what cannot be worked out, or has two readings, is UNKNOWN.
+
+    `raw_path` is the request target as received (path and query); `headers` are all fields as received; `body` is the raw
+    content, still encoded, b"" where there is none, and None where the gateway does not have it.
+    """
+
+    __slots__ = ("_values", "body", "fields", "host", "max_body", "method", "port", "raw_path", "scheme", "websocket")
+
+    def __init__(
+        self,
+        method: str,
+        scheme: str,
+        host: str,
+        port: int,
+        raw_path: str,
+        headers: Headers,
+        body: bytes | None = b"",
+        websocket: bool = False,
+        max_body: int = MAX_BODY,
+    ) -> None:
+        self.method = method
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        self.raw_path = raw_path
+        self.fields = headers
+        self.body = body
+        self.websocket = websocket
+        self.max_body = max_body
+        self._values: dict[str, Any] = {"port": port, "websocket": websocket, "scheme": scheme.lower()}
+
+    def get(self, name: str) -> Any:
+        value = self._values.get(name, _ABSENT)
+        if value is not _ABSENT:
+            return value
+        work = _WORK.get(name)
+        try:
+            value = None if work is None else work(self)
+        except Exception:
+            value = UNKNOWN
+        self._values[name] = value
+        return value
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """The values of every field of that lower-case name, in order."""
+        headers = self.get("headers")
+        return headers.get(name, ()) if isinstance(headers, Mapping) else ()
+
+    def content(self) -> bytes:
+        """The body without its content coding. Raises Undecodable."""
+        if self.body is None:
+            raise Undecodable("the gateway does not have the body")
+        if len(self.body) > self.max_body:
+            raise Undecodable(f"the body is longer than {self.max_body} bytes")
+        return decode_content(self.body, self.values("content-encoding"), self.max_body)
+
+
+def _method(facts: HttpFacts) -> Any:
+    return canonical_method(facts.method)
+
+
+def _path(facts: HttpFacts) -> Any:
+    return canonical_path(facts.raw_path)
+
+
+def _query(facts: HttpFacts) -> Any:
+    parameters = query_parameters(facts.raw_path.partition("?")[2])
+    return UNKNOWN if parameters is None else parameters
+
+
+def field_values(headers: Headers) -> Mapping[str, tuple[str, ...]]:
+    """Lower-case name -> values in order. The caller's token is no fact."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in headers:
+        key = name.lower()
+        if key != "proxy-authorization":
+            found[key] = (*found[key], value) if key in found else (value,)
+    return found
+
+
+def _content_type(facts: HttpFacts) -> Any:
+    values = facts.values("content-type")
+    if len(values) > 1:
+        return UNKNOWN
+    return values[0].partition(";")[0].strip().lower() if values else ""
+
+
+def _charset(facts: HttpFacts) -> str:
+    for parameter in "".join(facts.values("content-type")).split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"').lower()
+    return ""
+
+
+def _body(facts: HttpFacts) -> Any:
+    content_type = facts.get("content_type")
+    if not isinstance(content_type, str):
+        return UNKNOWN
+    return parse_body(facts.content(), content_type, _charset(facts))
+
+
+def _body_bytes(facts: HttpFacts) -> Any:
+    return UNKNOWN if facts.body is None else len(facts.body)
+
+
+def _reason(facts: HttpFacts) -> Any:
+    return incomplete_reason(facts)
+
+
+def _complete(facts: HttpFacts) -> Any:
+    return not facts.get("reason")
+
+
+_WORK: Final[Mapping[str, Callable[[HttpFacts], Any]]] = {
+    "method": _method,
+    "path": _path,
+    "query": _query,
+    "host": lambda facts: facts.host.lower().removesuffix("."),
+    "headers": lambda facts: field_values(facts.fields),
+    "content_type": _content_type,
+    "body": _body,
+    "body_bytes": _body_bytes,
+    "reason": _reason,
+    "complete": _complete,
+}
+
+
+def incomplete_reason(facts: HttpFacts) -> str:
+    """Why the gateway may not have understood the request; "" when it did."""
+    try:
+        canonical_method(facts.method)
+        if "path" not in facts._values:
+            facts._values["path"] = canonical_path(facts.raw_path)
+    except AmbiguousRequest as error:
+        return error.reason
+    headers = facts.get("headers")
+    if not isinstance(headers, Mapping):
+        return "the headers cannot be read"
+    for name in _SINGLE:
+        if len(headers.get(name, ())) > 1:
+            return f"the request has more than one {name} field"
+    if not _OVERRIDES.isdisjoint(headers):
+        return "the request overrides its method"
+    return _body_reason(facts)
+
+
+def _body_reason(facts: HttpFacts) -> str:
+    content_type = facts.get("content_type")
+    if content_type.startswith("application/grpc"):
+        return "gRPC messages are not read"
+    if "_method" in facts.raw_path.partition("?")[2]:
+        return "the query may override the method (`_method`)"
+    if content_type == FORM and facts.body and b"_method" in facts.body:
+        parameters = form_parameters(facts.body.decode("latin-1"))
+        if parameters is None or "_method" in parameters:
+            return "the form overrides the method (`_method`)"
+    if facts.values("content-encoding"):
+        try:
+            facts.content()
+        except Undecodable as error:
+            return str(error)
+    return ""
+
+
+# --- operations
+
+
+def request_operation(facts: HttpFacts) -> Operation:
+    """The operation of a request. It is incomplete, with the reason, where servers might read it differently."""
+    reason = facts.get("reason")
+    path = facts.get("path")
+    shown = path if isinstance(path, str) else _visible(facts.raw_path.partition("?")[0])
+    return Operation(
+        kind="http",
+        facts=facts,
+        complete=not reason,
+        reason=reason if isinstance(reason, str) else "the request cannot be read",
+        writes=facts.method not in SAFE_METHODS,
+        exact=lambda: exact_request(facts),
+        title=f"{_visible(facts.method)} {shown}"[:512],
+    )
+
+
+class ResponseFacts:
+    """The facts of a response, over those of its request."""
+
+    __slots__ = ("_request", "_values")
+
+    def __init__(self, request: HttpFacts, status: int, headers: Headers, size: int | None) -> None:
+        self._request = request
+        self._values = {
+            "status": status,
+            "response_headers": field_values(headers),
+            "response_bytes": UNKNOWN if size is None else size,
+        }
+
+    def get(self, name: str) -> Any:
+        value = self._values.get(name, _ABSENT)
+        return self._request.get(name) if value is _ABSENT else value
+
+
+def response_operation(request: HttpFacts, status: int, headers: Headers, body_bytes: int | None) -> Operation:
+    """The response phase of a request; `body_bytes` is None where its length is not known before it is sent."""
+    before = request_operation(request)
+    return Operation(
+        kind="http",
+        facts=ResponseFacts(request, status, headers, body_bytes),
+        complete=before.complete,
+        reason=before.reason,
+        phase="response",
+        writes=before.writes,
+        title=before.title,
+    )
+
+
+# --- what a reviewer sees, and what the fingerprint covers
+
+
+def exact_request(facts: HttpFacts) -> Exact:
+    """The request for a reviewer and for the fingerprint. Raises ValueError when the gateway does not have the body."""
+    if facts.body is None:
+        raise ValueError("the body is not known, so that nobody can approve it")
+    covered = _covered(facts.fields)
+    shown = {name: "[redacted]" if name in _CREDENTIALS else value for name, value in covered}
+    path = facts.get("path")
+    target = path if isinstance(path, str) else _visible(facts.raw_path.partition("?")[0])
+    lines = [f"{facts.method} {facts.scheme}://{facts.host}:{facts.port}{facts.raw_path}"]
+    lines += [f"{name}: {'[redacted]' if name in _CREDENTIALS else value}" for name, value in covered]
+    text = "\n".join([*lines, "", _readable(facts)])
+    return Exact(f"{facts.method} {target}", text, _payload(facts, covered), shown)
+
+
+def _covered(headers: Headers) -> list[tuple[str, str]]:
+    """Lower-case names and values of what the fingerprint covers, by name; fields of one name keep their order."""
+    found = []
+    for name, value in headers:
+        key = name.lower()
+        if key == "prefer":
+            value = _without_waiting(value)
+            if not value:
+                continue
+        if key not in UNCOVERED_HEADERS:
+            found.append((key, value))
+    return sorted(found, key=lambda field: field[0])
+
+
+def _without_waiting(value: str) -> str:
+    """`Prefer` without the preferences that the gateway itself reads (RFC 7240): they say how to wait, not what to do."""
+    kept = [part.strip() for part in value.split(",")]
+    return ", ".join(
+        part for part in kept if part and part.partition("=")[0].partition(";")[0].strip().lower() not in ("wait", "respond-async")
+    )
+
+
+def _payload(facts: HttpFacts, covered: Headers) -> bytes:
+    """Every part with its length before it, so that no two requests have the same bytes."""
+    parts = ["hopgate-http-v1", facts.method, facts.scheme, facts.host.lower(), str(facts.port), facts.raw_path]
+    parts += ["websocket" if facts.websocket else "plain", str(len(covered))]
+    parts += [part for field in covered for part in field]
+    encoded = [part.encode("utf-8", "surrogateescape") for part in parts]
+    return b"".join(len(part).to_bytes(8, "big") + part for part in (*encoded, facts.body or b""))
+
+
+def _readable(facts: HttpFacts) -> str:
+    try:
+        return facts.content().decode("utf-8")
+    except ValueError:  # Undecodable, UnicodeDecodeError
+        return (facts.body or b"").decode("utf-8", "backslashreplace")
+
+
+def _visible(text: str) -> str:
+    return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
