@@ -67,7 +67,7 @@ class Services:
             locks = Locks(store)
             await locks.start()
             closing.push_async_callback(locks.close)
-            identity = Identity(config.identity, store, locks, state=config.state)
+            identity = Identity(config, store, locks)
             await identity.start()
             closing.push_async_callback(identity.close)
             approvals = Approvals(store, config.approvals, ledger_event=ledger.append, process=process, epoch=epoch)
