@@ -49,7 +49,7 @@ async def test_a_second_gateway_on_the_same_state_is_refused(tmp_path: Path) -> 
 async def test_it_does_not_start_on_broken_rules(tmp_path: Path) -> None:
     made = config(tmp_path)
     (tmp_path / "rules.yaml").write_text(RULES.replace("effect", "efect"))
-    with pytest.raises(Misconfigured, match="rules.yaml"):
+    with pytest.raises(Misconfigured, match=r"rules\.yaml"):
         await Services.start(made, process="http-0")
 
 
