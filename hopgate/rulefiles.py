@@ -8,10 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from rules.load import RuleErrors, RuleSet, load_rules
-
 from hopgate.config import Config
 from hopgate.errors import Misconfigured
+from rules.load import RuleErrors, RuleSet, load_rules
 
 MAX_FILE: Final = 4 << 20  # bytes of one rule file
 SUFFIXES: Final = (".yaml", ".yml")

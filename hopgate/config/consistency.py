@@ -10,6 +10,7 @@ from hopgate.addresses import PRIVATE_NETWORKS, refused_target
 from hopgate.config.connections import ConnectionConfig, parse_authority, parse_target
 from hopgate.config.model import HttpListener, IssuerConfig, ListenConfig, TLSConfig
 from hopgate.config.yaml import Location
+from rules.patterns import BadPattern, compile_text
 
 type Finding = tuple[Location, str]
 
@@ -28,6 +29,7 @@ PUBLIC_ISSUERS: Final = (
     "login.microsoftonline.com/consumers",
     "login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad",  # the tenant of all personal accounts
 )
+_NOBODY: Final = "\ufdd0 the claim of nobody"  # what only a pattern for everything matches
 _NOT_NARROWING: Final = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})  # the caller or the provider's whole public chooses these
 _ONLY_FOR: Final = {
     "hosts": ("http",),
@@ -50,6 +52,7 @@ _MANAGED_HEADERS: Final = frozenset(
 def issuer_findings(issuer: IssuerConfig) -> Iterator[Finding]:
     """What is wrong with one issuer; locations are relative to it."""
     if issuer.local:
+        yield from _pattern_findings(issuer)
         for key in ("issuer", "jwks", "algorithms"):
             if key in issuer.model_fields_set:
                 yield (key,), "does not go with local: true, whose tokens this gateway signs"
@@ -64,7 +67,9 @@ def issuer_findings(issuer: IssuerConfig) -> Iterator[Finding]:
         yield ("algorithms",), "must name at least one algorithm"
     if issuer.jwks and not issuer.jwks.startswith("file:") and (problem := _url_problem(issuer.jwks)):
         yield ("jwks",), problem + ", or file:PATH"
-    if public_issuer(issuer.issuer) and not _narrowed(issuer):
+    broken = list(_pattern_findings(issuer))
+    yield from broken
+    if not broken and public_issuer(issuer.issuer) and not _narrowed(issuer):
         yield (
             ("require",),
             "is required: anybody can get a token from this public issuer; name a claim, as in require: {repository_owner: acme}",
@@ -78,10 +83,22 @@ def public_issuer(url: str) -> bool:
 
 
 def _narrowed(issuer: IssuerConfig) -> bool:
+    """Whether some required claim keeps anybody out: `*` does not."""
     return any(
-        claim not in _NOT_NARROWING and all(not isinstance(value, str) or value.strip("*?") for value in values)
+        claim not in _NOT_NARROWING and not any(isinstance(value, str) and compile_text(value)(_NOBODY) for value in values)
         for claim, values in issuer.require.items()
     )
+
+
+def _pattern_findings(issuer: IssuerConfig) -> Iterator[Finding]:
+    patterns: list[Finding] = [(("groups", i), pattern) for i, pattern in enumerate(issuer.groups)]
+    for claim, values in issuer.require.items():
+        patterns += [(("require", claim), value) for value in values if isinstance(value, str)]
+    for where, pattern in patterns:
+        try:
+            compile_text(pattern)
+        except BadPattern as error:
+            yield where, str(error)
 
 
 def _url_problem(text: str) -> str:

@@ -86,7 +86,9 @@ def _sentence(kind: str, context: Mapping[str, Any], message: str, location: Loc
         case "value_error":
             return str(context["error"])
         case "literal_error":
-            return f"must be one of {context['expected']}".replace("one of 1", "1")
+            # the first thing that people try; say that it is not an oversight
+            never = "; none and shared secrets (HS256 …) are never accepted" if "algorithms" in location else ""
+            return f"must be one of {context['expected']}".replace("one of 1", "1") + never
         case "model_type" | "model_attributes_type" | "mapping_type" | "dict_type":
             return "must be a mapping"
         case "tuple_type" | "list_type":

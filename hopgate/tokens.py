@@ -1,0 +1,205 @@
+"""Tokens of our own: JWTs signed with the local issuer's ed25519 key, and short opaque tokens with what the store keeps of them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from hopgate.config import LOCAL_ISSUER, Config, IssuerConfig
+from hopgate.errors import Misconfigured, Unauthenticated
+from hopgate.jwks import KeySet, VerificationKey, parse_key
+
+OPAQUE_PREFIX: Final = "hgt_"  # lets secret scanners know it
+MAX_TTL: Final = 30 * 86400.0  # seconds; a token of our own is not a permanent credential
+PEER_CLAIM: Final = "peer"  # in our own JWTs: the network (CIDR) from which alone the token is good
+RUN_CLAIM: Final = "run"
+_SCRAM_ITERATIONS: Final = 4096  # RFC 7677; the password is 256 random bits, more rounds add nothing
+_RESERVED: Final = frozenset({"iss", "aud", "sub", "exp", "nbf", "iat", "jti", PEER_CLAIM})
+
+
+def token_id(token: str) -> str:
+    """The name of a token in store, ledger and sessions: its SHA-256 as hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def revocation_ids(token: str) -> tuple[str, ...]:
+    """What to revoke so that `token`, and every short token made of it, is refused: its digest, and its `jti` if it is a JWT with one."""
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return (token_id(token),)
+    jti = claims.get("jti")
+    return (token_id(token), jti) if isinstance(jti, str) and jti else (token_id(token),)
+
+
+def expiry(token: str) -> float | None:
+    """The `exp` that a JWT claims, unverified: how long a revocation must be remembered. None for anything else."""
+    try:
+        exp = jwt.decode(token, options={"verify_signature": False}).get("exp")
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    return float(exp) if isinstance(exp, int | float) and not isinstance(exp, bool) else None
+
+
+# --- the local issuer
+
+
+def key_path(state: Path) -> Path:
+    return state / "keys" / "issuer.pem"
+
+
+def local_key(state: Path, *, create: bool = True) -> Ed25519PrivateKey:
+    """The local issuer's signing key, made at first use (0600). Raises Misconfigured: unreadable, not ed25519, or open to others."""
+    path = key_path(state)
+    try:
+        if create and not path.exists():
+            _create(path)
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise Misconfigured(f"{path}: others than its owner may read it: chmod 600, or delete it to have a new one made")
+            key = serialization.load_pem_private_key(file.read(65536), password=None)
+    except OSError as error:
+        raise Misconfigured(f"{path}: cannot be read or made: {(error.strerror or 'i/o error').lower()}") from None
+    except (ValueError, TypeError):
+        raise Misconfigured(f"{path}: is not a private key in PEM form") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise Misconfigured(f"{path}: is not an ed25519 key")
+    return key
+
+
+def _create(path: Path) -> None:
+    """Write a new key whole or not at all. Of several processes that start together, the first one's key stays."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def local_verification_key(key: Ed25519PrivateKey) -> VerificationKey:
+    """The public half, named by its RFC 7638 style thumbprint: a replaced key has another `kid`."""
+    x = base64.urlsafe_b64encode(key.public_key().public_bytes_raw()).rstrip(b"=").decode()
+    found = parse_key({"kty": "OKP", "crv": "Ed25519", "x": x, "alg": "EdDSA"})
+    assert found is not None
+    return VerificationKey(found.thumbprint[:16], found.algorithms, found.public, found.thumbprint)
+
+
+class LocalKeys:
+    """The local issuer's own key as a source of keys: `token issue` in another process, or an operator, may have replaced it."""
+
+    interval = 5.0
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    async def fetch(self) -> KeySet:
+        """Raises Misconfigured."""
+        return KeySet((local_verification_key(local_key(self._state)),))
+
+
+def issue_token(
+    config: Config,
+    subject: str,
+    groups: Iterable[str],
+    ttl: float,
+    *,
+    peer: str | None = None,
+    claims: Mapping[str, Any] | None = None,
+    now: float | None = None,
+) -> str:
+    """A signed JWT for `subject`, good for `ttl` seconds and, with `peer` (CIDR or IP address), only from there.
+
+    Raises Misconfigured: no local issuer, a time to live that is not within 30 days, a peer that is no network, a reserved claim.
+    """
+    issuer = config.identity.local
+    if issuer is None:
+        raise Misconfigured(f"{config.path}: identity.issuers: no issuer is local: add {{name: local, local: true}} to issue tokens")
+    if not subject or not subject.isprintable() or len(subject) > 255:
+        raise Misconfigured("the subject must be printable text of at most 255 characters")
+    if not 0 < ttl <= MAX_TTL:
+        raise Misconfigured("a token's time to live must be more than nothing and at most 30d")
+    key = local_key(config.state)
+    payload = _payload(issuer, subject, list(groups), ttl, peer, dict(claims or {}), time.time() if now is None else now)
+    return jwt.encode(payload, key, algorithm="EdDSA", headers={"kid": local_verification_key(key).kid})
+
+
+def _payload(
+    issuer: IssuerConfig, subject: str, groups: list[str], ttl: float, peer: str | None, claims: dict[str, Any], now: float
+) -> dict[str, Any]:
+    if reserved := sorted((_RESERVED | {issuer.groups_claim}) & claims.keys()):
+        raise Misconfigured(f"the claim {reserved[0]} is set by the gateway itself")
+    issued = int(now)
+    payload = {
+        "iss": LOCAL_ISSUER,
+        "aud": issuer.audiences[0],
+        "sub": subject,
+        "iat": issued,
+        "nbf": issued,
+        "exp": issued + max(1, int(ttl)),
+        "jti": secrets.token_urlsafe(16),
+        issuer.groups_claim: groups,
+        **claims,
+    }
+    return payload if peer is None else {**payload, PEER_CLAIM: parse_peer(peer)}
+
+
+def parse_peer(text: str) -> str:
+    """A peer binding (`10.1.2.3` or `10.1.0.0/16`) as CIDR. Raises Misconfigured."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise Misconfigured("a token's peer must be an address or network, as in 10.1.2.3 or 10.1.0.0/16") from None
+
+
+# --- short opaque tokens
+
+
+def new_opaque_token() -> str:
+    """256 random bits in 47 characters: fits where ssh (1023 bytes) and old SQL clients cut a password."""
+    return OPAQUE_PREFIX + secrets.token_urlsafe(32)
+
+
+def is_opaque(token: str) -> bool:
+    return token.startswith(OPAQUE_PREFIX)
+
+
+def scram_verifier(token: str, *, salt: bytes | None = None) -> str:
+    """`SCRAM-SHA-256$4096:salt$StoredKey:ServerKey` (RFC 5803, as PostgreSQL keeps it): proves the token without holding it."""
+    salt = secrets.token_bytes(16) if salt is None else salt
+    salted = hashlib.pbkdf2_hmac("sha256", token.encode(), salt, _SCRAM_ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    return f"SCRAM-SHA-256${_SCRAM_ITERATIONS}:{_base64(salt)}${_base64(stored)}:{_base64(server)}"
+
+
+def check_opaque(token: str) -> None:
+    """Raises Unauthenticated for what cannot be one of our short tokens, before anything is looked up."""
+    if len(token) != len(OPAQUE_PREFIX) + 43 or not token.isascii():
+        raise Unauthenticated("the token is malformed")
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
