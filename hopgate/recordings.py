@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -24,6 +25,7 @@ from mitmproxy.version import FLOW_FORMAT_VERSION
 from hopgate import flow_format
 from hopgate.errors import Misconfigured, Unavailable
 from hopgate.ledger import Ledger
+from hopgate.recovery import expired_recordings, recover_recordings
 
 SEGMENT_SECONDS: Final = 1.0
 SEGMENT_BYTES: Final = 256 << 10
@@ -96,10 +98,8 @@ class Recording:
         try:
             self.attest()
             ledger = self._recordings.ledger
-            ledger.append(
-                "recording_closed", session=self.session, length=self.length, records=self.records, reason=reason, failed=self.failed or ""
-            )
-            self._marker.unlink(missing_ok=True)
+            what = {"length": self.length, "records": self.records, "reason": reason, "failed": self.failed or ""}
+            self._recordings._closed(ledger.append("recording_closed", session=self.session, **what), self._marker)
         finally:
             os.close(self._fd)
 
@@ -133,6 +133,8 @@ class Recordings:
         self.markers = self.directory / ".open"
         self._config = config
         self._dirty: set[Recording] = set()
+        self._open: set[Recording] = set()
+        self._done: deque[tuple[int, Path]] = deque()  # markers to remove when the line that closed their recording is durable
         self._armed = False
 
     def open(self, session: str, meta: Mapping[str, Any]) -> Recording:
@@ -157,7 +159,9 @@ class Recordings:
             path.unlink(missing_ok=True)
             marker.unlink(missing_ok=True)
             raise Unavailable(f"recording {session} cannot be started: {error}") from error
-        return Recording(self, session, path, fd, marker)
+        recording = Recording(self, session, path, fd, marker)
+        self._open.add(recording)
+        return recording
 
     def attest(self) -> None:
         """Put what was written since the last time into the ledger, for every open recording."""
@@ -168,8 +172,54 @@ class Recordings:
             except Unavailable:
                 continue  # the recording remembers, and refuses its next append
 
+    async def close(self) -> None:
+        """Close what is still open, before the ledger is closed. Raises Unavailable when the ledger cannot say so."""
+        for recording in list(self._open):
+            recording.close("the gateway stopped")
+        await self.ledger.durable()
+        self._remove_markers()
+
+    async def recover(self) -> tuple[str, ...]:
+        """Attest and cut what killed processes left, and return their sessions; to be called once, before the first `open`.
+
+        A torn end is moved to `<session>.torn`. What another process is writing is left alone. Raises Unavailable.
+        """
+        try:
+            markers, sessions = recover_recordings(self.directory, self.markers, self.ledger)
+            await self.ledger.durable()
+            for marker in markers:
+                marker.unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"recordings cannot be recovered: {(error.strerror or str(error)).lower()}") from error
+        return tuple(sessions)
+
+    async def expire(self, now: float) -> tuple[str, ...]:
+        """Delete the payload of recordings not written to for longer than the retention; the ledger says so first. Raises Unavailable."""
+        retention = self._config.retention
+        if retention is None:
+            return ()
+        try:
+            old = [path for path in expired_recordings(self.directory, now - retention) if not (self.markers / path.stem).exists()]
+            for path in old:
+                name = path.relative_to(self.directory).as_posix()
+                self.ledger.append("recording_expired", session=path.stem, file=name, length=path.stat().st_size)
+            await self.ledger.durable()
+            for path in old:
+                for beside in path.parent.glob(f"{path.stem}.*"):
+                    beside.unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"recordings cannot be expired: {(error.strerror or str(error)).lower()}") from error
+        return tuple(path.stem for path in old)
+
     def _due(self, recording: Recording) -> None:
         self._dirty.add(recording)
+        self._arm()
+
+    def _closed(self, line: int, marker: Path) -> None:
+        self._done.append((line, marker))
+        self._arm()
+
+    def _arm(self) -> None:
         if not self._armed:
             try:
                 asyncio.get_running_loop().call_later(SEGMENT_SECONDS, self._tick)
@@ -180,9 +230,17 @@ class Recordings:
     def _tick(self) -> None:
         self._armed = False
         self.attest()
+        self._remove_markers()
+        if self._done:
+            self._arm()
+
+    def _remove_markers(self) -> None:
+        while self._done and self._done[0][0] <= self.ledger.durable_line:
+            self._done.popleft()[1].unlink(missing_ok=True)
 
     def _forget(self, recording: Recording) -> None:
         self._dirty.discard(recording)
+        self._open.discard(recording)
 
 
 def _make_private(directory: Path, top: Path) -> None:
