@@ -1,0 +1,57 @@
+"""Mask Server-Sent Events (WHATWG HTML 9.2): the `data` lines of an event are one text, JSON as a rule."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Final
+
+from rules.masking.document import DocumentMasks
+from rules.masking.result import Counts
+from rules.masking.texts import mask_text
+
+# The end of an event is an empty line. Atomic, or the two bytes of one CRLF would pass for two line ends.
+BORDER: Final = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
+_LINE: Final = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
+
+
+def mask_events(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
+    """Mask a whole stream of events. Raises Unmaskable."""
+    pieces = []
+    position = 0
+    for border in BORDER.finditer(data):
+        pieces.append(mask_event(data[position : border.end()], masks, counts))
+        position = border.end()
+    pieces.append(mask_event(data[position:], masks, counts))
+    masked = b"".join(pieces)
+    return data if masked == data else masked
+
+
+def mask_event(event: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
+    """Mask one event, with the empty line that ends it. Raises Unmaskable."""
+    lines: list[tuple[bytes, bytes, bytes, bytes]] = []  # (as it was, field, value, line end)
+    for match in _LINE.finditer(event):
+        line, end = match.groups()
+        field, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")
+        lines.append((line, field, value.removeprefix(b" "), end))
+    data = b"\n".join(value for _, field, value, _ in lines if field == b"data")
+    masked = mask_text("", data, masks, counts) if data else data
+    pieces = []
+    written = False
+    for line, field, value, end in lines:
+        if field != b"data":
+            pieces += [_other(line, value, masks, counts), end]
+        elif masked is data:
+            pieces += [line, end]
+        elif not written:
+            written = True
+            pieces += [b"data: " + part + (end or b"\n") for part in re.split(rb"\r\n|\n|\r", masked)]
+    return b"".join(pieces)
+
+
+def _other(line: bytes, value: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
+    """A comment, `id`, `event`, or a field that nobody knows."""
+    masked = mask_text("", value, masks, counts) if value else value
+    if masked is not value:
+        line = line[: len(line) - len(value)] + re.sub(rb"[\r\n]+", b" ", masked)
+    return masks.scanner.mask(line, counts) if masks.scanner else line

@@ -1,0 +1,161 @@
+"""Find known secrets — the credentials that the gateway injected — however a response may spell them.
+
+Plain, base64 and base64url at each of the three alignments, hex, UTF-16; and with any of their characters URL-encoded (either case, also
+doubly), escaped as in JSON or as in HTML.
+"""
+
+from __future__ import annotations
+
+import binascii
+from functools import cached_property
+from typing import Any, Final
+
+import orjson
+import re2
+
+from rules.masking.validators import Span
+
+SHORTEST: Final = 4  # bytes; what is shorter is no secret, and hiding it would hide half of every body
+_LONGEST_SPELLED: Final = 512  # characters of a secret whose every mixture of spellings is looked for
+_BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
+_SPELLING_MARKS: Final = (b"%", b"\\", b"&", b"+")
+
+_SHORT_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
+_HTML_NAMES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+
+
+class Literals:
+    """The spellings of a set of secrets. Its repr tells only how many there are."""
+
+    def __init__(self, secrets: tuple[bytes, ...]) -> None:
+        kept = sorted({form for secret in secrets for form in (secret, secret.strip()) if len(form) >= SHORTEST})
+        self._secrets = tuple(kept)
+        self._plain = tuple(sorted({form for secret in kept for form in _plain_forms(secret)}))
+        # (needle, whether the character before it, and that after it, hold bits of the secret as well)
+        self._base64 = tuple(sorted({form for secret in kept for form in _base64_forms(secret)}))
+        self._wide = tuple(sorted({form for secret in kept for form in _wide_forms(secret)}))
+        self.longest = max((len(form) for form in self._plain + self._wide), default=0)
+
+    def __repr__(self) -> str:
+        return f"<Literals: {len(self._secrets)}>"
+
+    def __bool__(self) -> bool:
+        return bool(self._secrets)
+
+    def found_in(self, data: bytes) -> bool:
+        """Whether any spelling occurs."""
+        for form in self._plain:
+            if form in data:
+                return True
+        for needle, _, _ in self._base64:
+            if needle in data:
+                return True
+        if b"\0" in data and any(form in data for form in self._wide):
+            return True
+        return any(mark in data for mark in _SPELLING_MARKS) and any(regex.search(data) is not None for regex in self._spelled)
+
+    def find(self, data: bytes) -> list[Span]:
+        """Spans of all spellings; they may overlap."""
+        spans = [span for form in self._plain for span in _occurrences(data, form)]
+        for needle, before, after in self._base64:
+            for start, end in _occurrences(data, needle):
+                start -= before and start > 0 and data[start - 1] in _BASE64
+                end += after and end < len(data) and data[end] in _BASE64
+                spans.append((start, end))
+        if b"\0" in data:
+            spans += [span for form in self._wide for span in _occurrences(data, form)]
+        if any(mark in data for mark in _SPELLING_MARKS):
+            spans += [match.span() for regex in self._spelled for match in regex.finditer(data)]
+        return spans
+
+    def open_tail(self, data: bytes) -> int:
+        """Where the earliest beginning of a spelling starts that the end of `data` may have cut; `len(data)` if none."""
+        first = len(data)
+        for form in self._plain + self._wide + tuple(needle for needle, _, _ in self._base64):
+            position = data.find(form[:1], max(0, len(data) - len(form) + 1))
+            while 0 <= position < first:
+                if form.startswith(data[position:]):
+                    first = position
+                    break
+                position = data.find(form[:1], position + 1)
+        return first
+
+    @cached_property
+    def _spelled(self) -> tuple[Any, ...]:
+        options = re2.Options()
+        options.encoding = re2.Options.Encoding.LATIN1
+        options.max_mem = 64 << 20
+        options.never_capture = True
+        return tuple(re2.compile(_spellings(secret), options) for secret in self._secrets if len(secret) <= _LONGEST_SPELLED)
+
+
+def _occurrences(data: bytes, form: bytes) -> list[Span]:
+    spans = []
+    position = data.find(form)
+    while position >= 0:
+        spans.append((position, position + len(form)))
+        position = data.find(form, position + 1)
+    return spans
+
+
+def _plain_forms(secret: bytes) -> set[bytes]:
+    forms = {secret, secret.hex().encode(), secret.hex().upper().encode(), secret.replace(b"\n", b"\r\n"), secret.replace(b"\n", b"\\n")}
+    try:
+        forms.add(orjson.dumps(secret.decode())[1:-1])
+    except UnicodeDecodeError:
+        pass
+    return forms
+
+
+def _wide_forms(secret: bytes) -> set[bytes]:
+    try:
+        text = secret.decode()
+    except UnicodeDecodeError:
+        return set()
+    return {text.encode("utf-16-le"), text.encode("utf-16-be")}
+
+
+def _base64_forms(secret: bytes) -> set[tuple[bytes, bool, bool]]:
+    """RFC 4648 4, 5. For 0, 1 and 2 bytes before the secret: the characters that depend on it alone, and whether it shares those beside them."""
+    forms = set()
+    for shift in range(3):
+        encoded = binascii.b2a_base64(b"\0" * shift + secret, newline=False).rstrip(b"=")
+        first = -(-shift * 8 // 6)
+        stop = (shift + len(secret)) * 8 // 6
+        shared_before, shared_after = shift > 0, (shift + len(secret)) % 3 != 0
+        needle = encoded[first:stop]
+        forms.add((needle, shared_before, shared_after))
+        forms.add((needle.translate(_URL_SAFE), shared_before, shared_after))
+    return forms
+
+
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
+def _spellings(secret: bytes) -> bytes:
+    """RE2 for a secret in which each character may be written plainly, as %41 or %2541, as \\u0041 or \\/, as &#65; or &amp;"""
+    try:
+        characters = list(secret.decode())
+    except UnicodeDecodeError:
+        return b"".join(_byte_spelling(byte) for byte in secret)
+    return b"".join(_character_spelling(character) for character in characters)
+
+
+def _byte_spelling(byte: int) -> bytes:
+    return b"(?:\\x%02x|%%(?:25){0,3}(?i:%02x))" % (byte, byte)
+
+
+def _character_spelling(character: str) -> bytes:
+    code = ord(character)
+    units = character.encode("utf-16-be")
+    escaped = b"".join(b"\\\\+u(?i:%s)" % units[at : at + 2].hex().encode() for at in range(0, len(units), 2))
+    forms = [b"".join(_byte_spelling(byte) for byte in character.encode()), escaped, b"&#0*%d;" % code, b"&#(?i:x)0*(?i:%x);" % code]
+    if character == " ":
+        forms.append(rb"\+")
+    if character in "\"'\\/":
+        forms.append(rb"\\+\x%02x" % code)
+    if character in _SHORT_ESCAPES:
+        forms.append(rb"\\+" + _SHORT_ESCAPES[character].encode())
+    if character in _HTML_NAMES:
+        forms.append(b"&" + _HTML_NAMES[character].encode() + b";")
+    return b"(?:" + b"|".join(forms) + b")"

@@ -1,0 +1,97 @@
+"""Detectors and known secrets over a piece of data: what to hide where, and the data with it hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rules.masking.detectors import Detector, any_of, detector
+from rules.masking.literals import Literals
+from rules.masking.result import Counts
+from rules.masking.strategies import Treatment, strongest
+
+CREDENTIAL: Final = "credential"  # counts hidden secrets that no rule names
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One piece of data to hide, and how."""
+
+    start: int
+    end: int
+    treatment: Treatment
+
+
+class Scanner:
+    """The detectors in force, each with its strongest treatment, and the secrets that are hidden with no rule needed."""
+
+    def __init__(self, detectors: tuple[tuple[Detector, Treatment], ...], literals: Literals) -> None:
+        self.detectors = detectors
+        self.literals = literals
+        self._literal_treatment = Treatment(CREDENTIAL)
+        self._any: Any = any_of(frozenset(found.name for found, _ in detectors)) if detectors else None
+
+    @classmethod
+    def of(cls, treatments: dict[str, list[Treatment]], secrets: tuple[bytes, ...]) -> Scanner:
+        chosen = tuple((detector(name), strongest(given)) for name, given in sorted(treatments.items()))
+        return cls(chosen, Literals(secrets))
+
+    def __bool__(self) -> bool:
+        return bool(self.detectors) or bool(self.literals)
+
+    def candidates(self, data: bytes) -> bool:
+        """A first look: False means that nothing in `data`, or in any piece cut out of it at a boundary of words, is to be hidden."""
+        if self._any is not None and self._any.search(data) is not None:
+            return True
+        return bool(self.literals) and self.literals.found_in(data)
+
+    def narrowed(self, data: bytes, *, literals_in: bytes) -> Scanner | None:
+        """A scanner with what really occurs in `data`, to look at its pieces with; None when nothing does."""
+        detectors: tuple[tuple[Detector, Treatment], ...] = ()
+        if self._any is not None and self._any.search(data) is not None:
+            detectors = tuple(pair for pair in self.detectors if next(pair[0].find(data), None) is not None)
+        literals = self.literals if self.literals and self.literals.found_in(literals_in) else _NO_LITERALS
+        return Scanner(detectors, literals) if detectors or literals else None
+
+    def find(self, data: bytes) -> list[Found]:
+        """Disjoint and ordered; where spans overlap, their union gets the strongest treatment."""
+        spans = [Found(start, end, treatment) for found, treatment in self.detectors for start, end in found.find(data)]
+        if self.literals:
+            spans += [Found(start, end, self._literal_treatment) for start, end in self.literals.find(data)]
+        return _merged(spans) if len(spans) > 1 else spans
+
+    def mask(self, data: bytes, counts: Counts) -> bytes:
+        """The very same object when nothing is found."""
+        if not self.candidates(data):
+            return data
+        spans = self.find(data)
+        if not spans:
+            return data
+        pieces = []
+        position = 0
+        for found in spans:
+            counts.add(found.treatment.rule)
+            pieces += [data[position : found.start], found.treatment.of_bytes(data[found.start : found.end])]
+            position = found.end
+        pieces.append(data[position:])
+        return b"".join(pieces)
+
+    def mask_text(self, text: str, counts: Counts) -> str:
+        data = text.encode("utf-8", "surrogatepass")
+        masked = self.mask(data, counts)
+        return text if masked is data else masked.decode("utf-8", "surrogatepass")
+
+
+_NO_LITERALS: Final = Literals(())
+
+
+def _merged(spans: list[Found]) -> list[Found]:
+    spans.sort(key=lambda found: (found.start, found.end))
+    merged = [spans[0]]
+    for found in spans[1:]:
+        last = merged[-1]
+        if found.start < last.end:
+            merged[-1] = Found(last.start, max(last.end, found.end), strongest((last.treatment, found.treatment)))
+        else:
+            merged.append(found)
+    return merged

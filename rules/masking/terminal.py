@@ -1,0 +1,106 @@
+"""Mask text without structure that comes in pieces: a terminal's output, a log, a long plain body."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from rules.masking.result import Counts
+from rules.masking.scanner import Found, Scanner
+
+HOLD: Final = 64 << 10  # bytes held back at most
+_OVERLAP: Final = 2048  # of a word longer than that, what is looked at again with the next piece
+
+_WORD: Final = bytes(range(33, 256))
+# What may go on in the next word: `Bearer `, groups of digits, an IBAN in groups, the BEGIN line of a key.
+_OPENERS: Final = re.compile(
+    rb"(?:(?i:bearer)[ \t]{1,4}|[+(]*[0-9][0-9 .()/-]*[ (]"
+    rb"|[A-Za-z]{2}[0-9]{2}(?:[ -]?[0-9A-Za-z]{1,4}){0,9} |-{4,5} ?B?[A-Z0-9 -]{0,60} )\Z"
+)
+_OPENER_LENGTH: Final = 160
+_KEY_BEGIN: Final = re.compile(rb"-{4,5} ?BEGIN [0-9A-Z ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|PuTTY-User-Key-File-[0-9]")
+_KEY_END: Final = re.compile(rb"-{4,5} ?END |Private-MAC:")
+_KEY_END_LENGTH: Final = 12
+
+
+class TextStream:
+    """feed(bytes) -> bytes that are safe to pass on; finish() -> the rest.
+
+    Holds back the last word, and more where words may belong together; an END line that never comes hides all that follows BEGIN.
+    """
+
+    def __init__(self, scanner: Scanner) -> None:
+        self._scanner = scanner
+        self._held = b""
+        self._in_key = False
+        self._in_word = False  # of a hidden word that is longer than what is held, the rest is dropped
+        self._key = next((treatment for found, treatment in scanner.detectors if found.name == "private_key"), None)
+        self._overlap = max(_OVERLAP, 8 * scanner.literals.longest)
+        self._limit = max(HOLD, 2 * self._overlap)
+        self.counts = Counts()
+
+    def feed(self, data: bytes) -> bytes:
+        if not self._scanner:
+            return data
+        self._held += data
+        return self._released(final=False)
+
+    def finish(self) -> bytes:
+        return self._released(final=True)
+
+    def _released(self, *, final: bool) -> bytes:
+        pieces: list[bytes] = []
+        while self._key is not None:
+            if self._in_key and not self._leave_key(final=final):
+                return b"".join(pieces)
+            if (begin := _KEY_BEGIN.search(self._held)) is None:
+                break
+            pieces += [self._words(begin.end(), final=True), self._key.of_bytes(b"")]
+            self.counts.add(self._key.rule)
+            self._in_key = True
+        pieces.append(self._words(len(self._held), final=final))
+        return b"".join(pieces)
+
+    def _leave_key(self, *, final: bool) -> bool:
+        """Drop a key's lines; True when its END line has come."""
+        end = _KEY_END.search(self._held)
+        if end is None:
+            self._held = b"" if final else self._held[-_KEY_END_LENGTH:]
+            return False
+        self._held = self._held[end.start() :]
+        self._in_key = False
+        return True
+
+    def _words(self, end: int, *, final: bool) -> bytes:
+        """Mask and release of `_held[:end]` what nothing can change any more."""
+        if self._in_word:
+            dropped = len(self._held) - len(self._held.lstrip(_WORD))
+            self._held = self._held[dropped:]
+            end = max(0, end - dropped)
+            self._in_word = not self._held
+        text = self._held[:end]
+        cut = end if final else self._cut(text)
+        if end - cut > self._limit:
+            return self._forced(text)
+        self._held = self._held[cut:]
+        return self._scanner.mask(text[:cut], self.counts)
+
+    def _cut(self, text: bytes) -> int:
+        cut = len(text.rstrip(_WORD))
+        opener = _OPENERS.search(text[max(0, cut - _OPENER_LENGTH) : cut])
+        if opener is not None:
+            cut = len(text[: max(0, cut - _OPENER_LENGTH) + opener.start()].rstrip(_WORD))
+        return min(cut, self._scanner.literals.open_tail(text))
+
+    def _forced(self, text: bytes) -> bytes:
+        """A word longer than may be held: pass on its beginning, unless that is hidden; then all of the word is."""
+        cut = len(text) - self._overlap
+        last: Found | None = next((found for found in reversed(self._scanner.find(text)) if found.end > cut), None)
+        if last is None:
+            self._held = self._held[cut:]
+            return self._scanner.mask(text[:cut], self.counts)
+        self._held = self._held[len(text) :]
+        self._in_word = True
+        treatment = last.treatment
+        self.counts.add(treatment.rule)
+        return self._scanner.mask(text[: last.start], self.counts) + treatment.of_bytes(b"")
