@@ -15,9 +15,9 @@ from rules.match import (
     COMPARISONS,
     Comparison,
     Condition,
+    Member,
     Pattern,
     Quantifier,
-    Test,
     compile_member,
     describe,
     entry_test,
@@ -25,9 +25,8 @@ from rules.match import (
     inner_quantifier,
     not_test,
     outer_quantifier,
-    reason_test,
 )
-from rules.patterns import BadPattern, is_literal, path_prefix
+from rules.patterns import BadPattern, is_literal
 from rules.quantities import parse_size
 from rules.vocabulary import Fact, Shape
 
@@ -35,6 +34,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z?-]+")
 _COST: Final = {Shape.HEADERS: 3, Shape.QUERY: 3, Shape.BODY: 9, Shape.CIDR: 2, Shape.NAME: 2}
 _LONGEST: Final = 256
+_WHOLE: Final = ("complete", "reason")  # said of the whole operation
 
 
 @dataclass
@@ -46,7 +46,8 @@ class Matched:
     lists: set[tuple[str, str]] = field(default_factory=set)
     complete: bool | None = None
     methods: frozenset[str] | None = None
-    prefix: tuple[str, ...] = ()
+    paths: tuple[str, ...] | None = None
+    reason: Member | None = None
 
 
 class Conditions:
@@ -65,6 +66,9 @@ class Conditions:
         for name, value in entries.items():
             if name == "not":
                 self.negated(value, matched)
+            elif name == "reason":
+                matched.facts.add(name)
+                matched.reason = self._member(self._facts[name], value, outer_quantifier(self._effect))[1]
             elif name == "complete":
                 matched.facts.add(name)
                 matched.complete = self._complete(value)
@@ -88,8 +92,8 @@ class Conditions:
         entries = self._grammar.mapping(node, f"`{block}:`")
         names = sorted(self._facts)
         for name in entries:
-            if name == "complete" and inside:
-                self._grammar.wrong(node.keys[name], "write `complete: false` in `match:`, not inside `not:`")
+            if name in _WHOLE and inside:
+                self._grammar.wrong(node.keys[name], f"write `{name}` in `match:`, not inside `not:`")
             elif name == "not" and inside:
                 self._grammar.wrong(node.keys[name], "`not:` inside `not:` says nothing new: write the conditions in `match:`")
             elif name not in self._facts and name != "not":
@@ -97,7 +101,7 @@ class Conditions:
         return {
             name: value
             for name, value in entries.items()
-            if (name in self._facts and not (inside and name == "complete")) or (name == "not" and not inside)
+            if (name in self._facts and not (inside and name in _WHOLE)) or (name == "not" and not inside)
         }
 
     def _complete(self, node: Node) -> bool | None:
@@ -111,44 +115,40 @@ class Conditions:
         if fact.mapping:
             self._entries(fact, node, block, quantifier, matched)
             return
-        patterns = self._patterns(fact, node)
-        test = self._test(fact, node, patterns, quantifier)
-        if test is None:
+        patterns, member = self._member(fact, node, quantifier)
+        if member is None:
             return
-        matched.conditions.append(Condition(f"{block}.{fact.name}", test, _COST.get(fact.shape, 1 if fact.many else 0)))
+        cost = _COST.get(fact.shape, 1 if fact.many else 0)
+        matched.conditions.append(Condition(f"{block}.{fact.name}", fact_test(fact, member, quantifier), cost))
         if fact.many:
             matched.lists.add((fact.name, ""))
         if block == "match" and all(isinstance(pattern, str) for pattern in patterns):
             self._index(fact, [str(pattern) for pattern in patterns], matched)
 
-    def _test(self, fact: Fact, node: Node, patterns: list[Pattern], quantifier: Quantifier) -> Test | None:
+    def _member(self, fact: Fact, node: Node, quantifier: Quantifier) -> tuple[list[Pattern], Member | None]:
+        """The patterns of a fact, and one test of a member against any of them; None when none is left."""
+        patterns = self._patterns(fact, node)
         if not patterns:
-            return None
+            return [], None
         try:
-            member = compile_member(fact, patterns, strict=quantifier is not Quantifier.SOME)
+            return patterns, compile_member(fact, patterns, strict=quantifier is not Quantifier.SOME)
         except BadPattern as error:
             self._grammar.wrong(node, str(error))
-            return None
-        return reason_test(member) if fact.name == "reason" else fact_test(fact, member, quantifier)
+            return [], None
 
     def _index(self, fact: Fact, patterns: list[str], matched: Matched) -> None:
-        """What lets `decide` skip the rule unseen: literal methods, and the path segments that all patterns begin with."""
+        """What lets `decide` skip the rule unseen: literal methods, and the path patterns."""
         if fact.name == "method" and all(is_literal(pattern) for pattern in patterns):
             matched.methods = frozenset(patterns)
         elif fact.name == "path":
-            matched.prefix = _common([path_prefix(pattern) for pattern in patterns])
+            matched.paths = tuple(patterns)
 
     def _entries(self, fact: Fact, node: Node, block: str, quantifier: Quantifier, matched: Matched) -> None:
         for key, value in self._grammar.mapping(node, f"`{fact.name}`").items():
             if not self._key(fact, key, node.keys[key]):
                 continue
-            patterns = self._patterns(fact, value)
-            if not patterns:
-                continue
-            try:
-                member = compile_member(fact, patterns, strict=quantifier is not Quantifier.SOME)
-            except BadPattern as error:
-                self._grammar.wrong(value, str(error))
+            member = self._member(fact, value, quantifier)[1]
+            if member is None:
                 continue
             test = entry_test(fact, key, member, quantifier)
             matched.conditions.append(Condition(f"{block}.{fact.name}.{key}", test, _COST[fact.shape]))
@@ -223,15 +223,6 @@ class Conditions:
         if not node.value:
             self._grammar.wrong(node, f"an empty comparison, expected one of {', '.join(COMPARISONS)}")
         return Comparison(tuple((name, self._amount(fact, value)) for name, value in entries.items()))
-
-
-def _common(prefixes: list[tuple[str, ...]]) -> tuple[str, ...]:
-    shared = []
-    for segments in zip(*prefixes, strict=False):
-        if len(set(segments)) > 1:
-            break
-        shared.append(segments[0])
-    return tuple(shared)
 
 
 def _sensible(fact: Fact, pattern: Pattern) -> None:

@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from rules.expressions import Scope
-from rules.match import Truth
-from rules.model import UNKNOWN, Connection, Decision, Effect, Limits, Operation, Principal
-from rules.ruleset import Rule, RuleSet
+from rules.index import Candidates, Selection
+from rules.match import Truth, all_of, guarded
+from rules.model import UNKNOWN, Connection, Decision, Effect, Facts, Limits, Operation, Principal
+from rules.rule import Rule
+from rules.ruleset import RuleSet
 
 NO_RULE: Final = "no rule allows this"
 _MOST_PARTS: Final = 10_000
@@ -30,71 +32,96 @@ def decide(operation: Operation, principal: Principal, connection: Connection, r
 
 
 def _one(operation: Operation, principal: Principal, connection: Connection, rules: RuleSet) -> Decision:
+    facts = operation.facts
     candidates = rules.candidates(operation.kind, operation.phase, principal, connection)
     if operation.kind == "http":
-        selected = candidates.matching(_given(operation, "path"), _given(operation, "method"))
+        selection = candidates.select(operation.complete, _given(facts, "path"), _given(facts, "method"))
     else:
-        selected = candidates.all
-    scope = Scope(operation, principal, connection)
-    applied: list[tuple[Rule, bool]] = []  # each rule that is not false, and whether it is known to be true
-    for rule in selected:
-        truth = truth_of(rule, operation, scope)
-        if truth is not False:
-            applied.append((rule, truth is True))
-    outcome = (operation.phase, operation.complete, *applied)
-    found = rules.decisions.get(outcome)
+        selection = candidates.select(operation.complete)
+    known, unknown = _applying(selection, operation, principal, connection)
+    outcome = (known, unknown)
+    found = selection.decisions.get(outcome)
     if found is None:
-        found = _weigh(operation, applied, rules.version)
+        found = _weigh(operation, (*selection.settled, *known), unknown, rules.version)
         if operation.complete:  # the message of an incomplete one quotes its reason
-            rules.remember(outcome, found)
-    if found.effect == "hold":
-        return _covered(operation, found, applied, candidates.all, principal, connection)
-    return found
+            selection.remember(outcome, found)
+    return found if found.effect != "hold" else _covered(operation, found, candidates, principal, connection)
 
 
-def _given(operation: Operation, name: str) -> Any:
+def _given(facts: Facts, name: str) -> Any:
     try:
-        return operation.facts.get(name)
+        return facts.get(name)
     except Exception:
         return UNKNOWN
 
 
+def _applying(
+    selection: Selection, operation: Operation, principal: Principal, connection: Connection
+) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+    """The rules left open by the index that are true, and those that are unknown."""
+    known: list[Rule] = []
+    unknown: list[Rule] = []
+    get = operation.facts.get
+    scope: Scope | None = None
+    for rule, tests in selection.open:
+        doubt = False
+        for test in tests:
+            try:
+                truth = test(get)
+            except Exception:
+                truth = UNKNOWN
+            if truth is False:
+                break
+            if truth is not True:
+                doubt = True
+        else:
+            if rule.when is not None or rule.reason is not None:
+                scope = scope or Scope(operation, principal, connection)
+                truth = _late(rule, operation, scope)
+                if truth is False:
+                    continue
+                doubt = doubt or truth is not True
+            (unknown if doubt else known).append(rule)
+    return tuple(known), tuple(unknown)
+
+
+def _late(rule: Rule, operation: Operation, scope: Scope) -> Truth:
+    """What is asked only where nothing else is false: the operation's reason, then `when:`."""
+    reason: Truth = True if rule.reason is None else rule.reason(operation.reason)
+    if reason is False or rule.when is None:
+        return reason
+    truth = rule.when.truth(scope)
+    return truth if truth is False or reason is True else UNKNOWN
+
+
 def truth_of(rule: Rule, operation: Operation, scope: Scope) -> Truth:
-    """Whether the rule's conditions hold: false beats unknown, an exception is unknown, `when:` comes last."""
-    unknown = False
+    """Whether all conditions of a rule hold, without the index: false beats unknown, an exception is unknown, `when:` comes last."""
     if rule.complete is not None and rule.complete is not operation.complete:
         return False
-    for condition in rule.conditions:
-        try:
-            truth = condition.test(operation)
-        except Exception:
-            truth = UNKNOWN
-        if truth is False:
-            return False
-        if truth is not True:
-            unknown = True
-    if rule.when is not None:
-        truth = rule.when.truth(scope)
-        if truth is False:
-            return False
-        if truth is not True:
-            unknown = True
-    return UNKNOWN if unknown else True
+    early = all_of(guarded(condition.test, operation.facts.get) for condition in rule.conditions)
+    if early is False or (rule.when is None and rule.reason is None):
+        return early
+    late = _late(rule, operation, scope)
+    return late if late is False or early is True else UNKNOWN
 
 
-def _weigh(operation: Operation, applied: Sequence[tuple[Rule, bool]], version: str) -> Decision:
-    """Add up the rules that are true or unknown."""
-    may_permit = [rule for rule, known in applied if known and (operation.complete or rule.complete is False)]
-    unknown = tuple(rule.id for rule, known in applied if not known)
-    masks = tuple(rule.mask for rule, _ in applied if rule.mask is not None)
-    denying = [rule for rule, known in applied if rule.effect == "deny" or (rule.effect == "hold" and rule not in may_permit)]
-    holding = [rule for rule in may_permit if rule.effect == "hold"]
-    allowing = [rule for rule in may_permit if rule.effect == "allow"]
+def _weigh(operation: Operation, known: Sequence[Rule], doubtful: Sequence[Rule], version: str) -> Decision:
+    """Add up the rules that are true and those that are unknown, in the order of their ids."""
+    permitting = [rule for rule in known if operation.complete or rule.complete is False]
+    holding = _sorted(rule for rule in permitting if rule.effect == "hold")
+    allowing = _sorted(rule for rule in permitting if rule.effect == "allow")
+    held = frozenset(holding)
+    denying = _sorted(
+        [rule for rule in known if rule.effect == "deny" or (rule.effect == "hold" and rule not in held)]
+        + [rule for rule in doubtful if rule.effect in ("deny", "hold")]
+    )
+    unknown = _ids(_sorted(doubtful))
+    masks = tuple(rule.mask for rule in _sorted((*known, *doubtful)) if rule.mask is not None)
     if denying:
         message = _messages(denying) or _why_denied(operation, denying, unknown) or "not permitted"
         return Decision("deny", _ids(denying), message, masks, version=version, unknown=unknown)
     if operation.phase == "response":
-        return Decision("allow", (), "", masks, version=version, unknown=unknown)
+        return Decision("allow", masks=masks, version=version, unknown=unknown)
     if holding:
         holds = tuple(rule.hold for rule in holding if rule.hold is not None)
         limits = tightest(rule.limits for rule in (*holding, *allowing))
@@ -103,6 +130,10 @@ def _weigh(operation: Operation, applied: Sequence[tuple[Rule, bool]], version: 
         limits = tightest(rule.limits for rule in allowing)
         return Decision("allow", _ids(allowing), _messages(allowing), masks, (), limits, version, unknown)
     return Decision("deny", (), _default(operation, unknown), masks, version=version, unknown=unknown)
+
+
+def _sorted(rules: Iterable[Rule]) -> list[Rule]:
+    return sorted(rules, key=lambda rule: rule.id)
 
 
 def _ids(rules: Iterable[Rule]) -> tuple[str, ...]:
@@ -158,19 +189,14 @@ class _Only:
         return self._member if name == self._name else self._base.get(name)
 
 
-def _covered(
-    operation: Operation,
-    decision: Decision,
-    applied: Sequence[tuple[Rule, bool]],
-    candidates: Sequence[Rule],
-    principal: Principal,
-    connection: Connection,
-) -> Decision:
+def _covered(operation: Operation, decision: Decision, candidates: Candidates, principal: Principal, connection: Connection) -> Decision:
     """`decision`, or a denial when some member of a list that a hold rule names is matched by no hold or allow rule."""
-    permitting = [rule for rule in candidates if rule.effect in ("hold", "allow") and (operation.complete or rule.complete is False)]
-    for holding, _ in applied:
-        if holding.effect != "hold":
-            continue
+    permitting = [
+        rule
+        for rule in candidates.rules
+        if rule.effect in ("hold", "allow") and rule not in candidates.doubtful and (operation.complete or rule.complete is False)
+    ]
+    for holding in (rule for rule in permitting if rule.id in decision.rules):
         for name, key in holding.lists:
             for member in _members(operation, name, key):
                 alone = replace(operation, facts=_Only(operation, name, key, member))

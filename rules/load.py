@@ -16,7 +16,8 @@ from rules.match import Truth, any_of, compile_member, describe
 from rules.model import Connection, Hold, Kind, Limits, Mask, Phase, Principal, Strategy
 from rules.patterns import BadPattern, compile_name, compile_text
 from rules.quantities import parse_duration, parse_size
-from rules.ruleset import Restriction, Rule, RuleSet
+from rules.rule import Restriction, Rule
+from rules.ruleset import RuleSet
 from rules.vocabulary import DETECTORS, EFFECTS, EXPRESSION_SHAPES, KINDS, STRATEGIES, Fact, Shape, shared_facts
 
 __all__ = ["Problem", "RuleErrors", "RuleSet", "load_rules"]
@@ -164,6 +165,7 @@ class _RuleReader:
             conditions=conditions,
             when=when,
             complete=matched.complete,
+            reason=matched.reason,
             message=self._message(),
             mask=self._mask(identity, kinds) if effect == "mask" else None,
             hold=self._hold(identity) if effect == "hold" else None,
@@ -172,7 +174,7 @@ class _RuleReader:
             lists=tuple(sorted(matched.lists)),
             phase=phase,
             methods=matched.methods,
-            prefix=matched.prefix,
+            paths=matched.paths,
         )
 
     def _misplaced(self, effect: str, kinds: tuple[Kind, ...]) -> None:

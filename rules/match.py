@@ -1,4 +1,4 @@
-"""Conditions: what a rule says about one fact, compiled to a test `Operation -> true | false | UNKNOWN`.
+"""Conditions: what a rule says about one fact, compiled to a test `facts -> true | false | UNKNOWN`.
 
 Truth has three values and UNKNOWN is a truthy object: compare with `is`, never by truthiness.
 """
@@ -12,12 +12,13 @@ from decimal import Decimal
 from typing import Any, Final
 
 from rules.jsonpath import compile_find
-from rules.model import UNKNOWN, Operation, Unknown
+from rules.model import UNKNOWN, Unknown
 from rules.patterns import BadPattern, compile_name, compile_network, compile_path, compile_program, compile_text, is_literal
 from rules.vocabulary import Fact, Shape
 
 type Truth = bool | Unknown
-type Test = Callable[[Operation], Truth]
+type Get = Callable[[str], Any]  # `Facts.get`
+type Test = Callable[[Get], Truth]
 type Member = Callable[[Any], Truth]
 
 COMPARISONS: Final = ("gt", "gte", "lt", "lte")
@@ -271,9 +272,11 @@ def negated(truth: Truth) -> Truth:
 
 def quantified(values: Iterable[Any], member: Member, quantifier: Quantifier) -> Truth:
     """Whether as many of `values` match as `quantifier` asks."""
+    values = list(values)
+    if len(values) == 1:
+        return member(values[0])
     if quantifier is Quantifier.SOME:
         return any_of(member(value) for value in values)
-    values = list(values)
     if not values:
         return quantifier is Quantifier.ALL
     return all_of(member(value) for value in values)
@@ -287,23 +290,19 @@ def fact_test(fact: Fact, member: Member, quantifier: Quantifier) -> Test:
     name = fact.name
     if not fact.many:
 
-        def scalar(operation: Operation) -> Truth:
-            value = operation.facts.get(name)
+        def scalar(get: Get) -> Truth:
+            value = get(name)
             return False if value is None else member(value)
 
         return scalar
 
-    def listed(operation: Operation) -> Truth:
-        values = operation.facts.get(name)
+    def listed(get: Get) -> Truth:
+        values = get(name)
         if not isinstance(values, list | tuple | set | frozenset):
             return False if values is None else UNKNOWN
         return quantified(values, member, quantifier)
 
     return listed
-
-
-def reason_test(member: Member) -> Test:
-    return lambda operation: member(operation.reason)
 
 
 def entry_test(fact: Fact, key: str, member: Member, quantifier: Quantifier) -> Test:
@@ -313,8 +312,8 @@ def entry_test(fact: Fact, key: str, member: Member, quantifier: Quantifier) -> 
     if quantifier is Quantifier.ALL:
         quantifier = Quantifier.ALL_OF_SOME  # a header that is not there is no list without members
 
-    def test(operation: Operation) -> Truth:
-        document: object = operation.facts.get(name)
+    def test(get: Get) -> Truth:
+        document: object = get(name)
         if document is UNKNOWN:
             return UNKNOWN
         if document is None:
@@ -338,16 +337,16 @@ def _entry(key: str) -> Callable[[Any], Sequence[Any]]:
 def not_test(tests: Sequence[Test]) -> Test:
     """The negation of a whole block, whose tests were built with the quantifiers swapped."""
 
-    def test(operation: Operation) -> Truth:
-        return negated(all_of(guarded(inner, operation) for inner in tests))
+    def test(get: Get) -> Truth:
+        return negated(all_of(guarded(inner, get) for inner in tests))
 
     return test
 
 
-def guarded(test: Test, operation: Operation) -> Truth:
+def guarded(test: Test, get: Get) -> Truth:
     """`test`, where whatever goes wrong inside is unknown."""
     try:
-        return test(operation)
+        return test(get)
     except Exception:
         return UNKNOWN
 

@@ -157,18 +157,6 @@ def _path_piece(piece: str) -> str:
             return re.escape(piece)
 
 
-def path_prefix(pattern: str) -> tuple[str, ...]:
-    """The leading segments that every path matched by `pattern` has; () when nothing is certain."""
-    if not pattern.startswith("/"):
-        return ()
-    segments = []
-    for segment in pattern.split("/")[1:]:
-        if not is_literal(segment):
-            break
-        segments.append(segment)
-    return tuple(segments)
-
-
 def compile_name(pattern: str) -> Callable[[Sequence[str], bool], bool | Unknown]:
     """A SQL name pattern, aligned from the right: `email`, `customers.email`, `public.customers.email`. Raises BadPattern.
 

@@ -46,7 +46,7 @@ class Fact:
         return self.shape in (Shape.HEADERS, Shape.QUERY, Shape.BODY)
 
 
-WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")  # indexed by datetime.weekday()
+WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")  # indexed by datetime.weekday()
 
 
 def _words(text: str) -> frozenset[str]:
