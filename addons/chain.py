@@ -10,10 +10,11 @@ from typing import Any
 from mitmproxy import ctx, exceptions, hooks
 from mitmproxy.proxy import mode_specs
 
-from addons import dispatch, http1, options
+from addons import dispatch, http1, options, websockets
 from addons.gate import Gate
 from hopgate.config import Config, load_config
 from hopgate.errors import HopgateError, Misconfigured
+from hopgate.mask_key import mask_key
 from hopgate.tasks import spawn
 
 
@@ -25,9 +26,9 @@ def build(gate: Gate, script: str) -> list[Any]:
     from addons.mask import Mask
     from addons.record import Record
     from addons.tunnels import Tunnels
-    from addons.websockets import WebSockets
 
     destinations = Destinations(gate.config.connections)
+    record = Record(gate)
     return [
         options.Options(script),
         Lifecycle(gate),
@@ -35,9 +36,9 @@ def build(gate: Gate, script: str) -> list[Any]:
         Identify(gate, destinations),
         destinations,
         Enforce(gate, destinations),
-        WebSockets(gate),
+        websockets.WebSockets(record),
         Mask(gate),
-        Record(gate),
+        record,
     ]
 
 
@@ -57,6 +58,7 @@ class Lifecycle:
             return
         self._began = True
         try:
+            self.gate.hash_key = mask_key(self.gate.config.state)
             self.gate.services = await Services.start(self.gate.config, process=ctx.options.hopgate_process)
         except HopgateError as error:
             _give_up(error)
@@ -93,6 +95,7 @@ def _begin(manager: Any) -> None:
     options.check_start(ctx.options, script)
     config = load_config(Path(ctx.options.hopgate).expanduser().absolute())
     http1.install()
+    websockets.install()
     _set_options(config)
     gate = Gate(config)
     chain = build(gate, script)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 from mitmproxy import http
 
 if TYPE_CHECKING:
+    from addons.destinations import Route
     from hopgate.config import ConnectionConfig
     from hopgate.credentials import Lease
     from hopgate.sessions import Session
     from rules.http import HttpFacts
     from rules.masking import Plan
     from rules.model import Decision, Principal
-
-    from addons.destinations import Route
 
 type Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -23,6 +22,7 @@ class Exchange:
     """One request and its response. A field that is None has not been established, and what needs it refuses."""
 
     __slots__ = (
+        "answer",
         "client_fields",
         "connection",
         "content_encoding",
@@ -46,7 +46,7 @@ class Exchange:
         "route",
         "scheme",
         "session",
-        "status",
+        "shown",
         "stream",
         "transfer_encoding",
         "upgrade",
@@ -73,7 +73,8 @@ class Exchange:
         self.upgrade = b""
         self.prefer: list[bytes] = []
         # the response
-        self.status = 0
+        self.answer: http.Response | None = None  # ours, when refused
+        self.shown: bytes | None = None  # the decoded and masked body, as recorded
         self.content_type = ""
         self.content_encoding = b""
         self.transfer_encoding = b""
@@ -103,4 +104,4 @@ def refuse(flow: http.HTTPFlow, response: http.Response, why: str) -> None:
     """Answer in the target's place. Whatever the target said or would say is dropped."""
     exchange = find(flow) or begin(flow)
     exchange.refused = why or "refused"
-    flow.response = response
+    flow.response = exchange.answer = response

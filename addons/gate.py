@@ -17,6 +17,7 @@ class Gate:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._services: Services | None = None
+        self.hash_key = b""  # of the mask strategy `hash`
 
     @property
     def services(self) -> Services:

@@ -57,7 +57,9 @@ def is_origin_form(request: http.Request) -> bool:
 
 def error_response(status_code: int, message: str = "") -> bytes:
     """The answer to a message that cannot be relayed. `message` may quote the target, so it is not sent."""
-    response = problems.problem("upstream" if status_code >= 500 else "bad-request", status_code, _REASONS.get(status_code, "refused"), close=True)
+    response = problems.problem(
+        "upstream" if status_code >= 500 else "bad-request", status_code, _REASONS.get(status_code, "refused"), close=True
+    )
     return _http1.http1.assemble_response(response)
 
 

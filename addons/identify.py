@@ -29,7 +29,7 @@ from addons.fail_closed import Closed, fail_closed
 from addons.http1 import is_origin_form
 from addons.transports import close_client, kill
 from hopgate.addresses import contains
-from hopgate.errors import Denied, HopgateError, Unauthenticated
+from hopgate.errors import HopgateError, Unauthenticated
 
 if TYPE_CHECKING:
     from addons.gate import Gate
@@ -146,7 +146,9 @@ class Identify:
                 return None
             token = _only(tokens)
             if token is None:
-                self._challenge(flow, "send a token in Proxy-Authorization with every request" if not tokens else "one Proxy-Authorization, please")
+                self._challenge(
+                    flow, "send a token in Proxy-Authorization with every request" if not tokens else "one Proxy-Authorization, please"
+                )
                 return None
             if not self._find_route(flow, exchange, request.data.host, request.data.port):
                 return None

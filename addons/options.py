@@ -143,7 +143,9 @@ def check_start(options: Any, script: str, environment: Mapping[str, str] = os.e
     given = {name for name, option in options.items() if option.has_changed()} | {"mode", "scripts"}
     defaults_replaced = {name for name in REQUIRED if name in options and getattr(options, name) == options.default(name)}
     problems = problems_of(options, given - defaults_replaced - {"flow_detail"}, script)
-    problems += [f"environment variable {name} must not be set: it writes TLS keys to a file" for name in _KEY_LOGS if environment.get(name)]
+    problems += [
+        f"environment variable {name} must not be set: it writes TLS keys to a file" for name in _KEY_LOGS if environment.get(name)
+    ]
     if problems:
         raise Misconfigured(problems[0], tuple(problems))
 

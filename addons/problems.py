@@ -22,7 +22,9 @@ _TITLES = {
 }
 
 
-def problem(kind: str, status: int, detail: str, *, close: bool = False, headers: dict[str, str] | None = None, **members: Any) -> http.Response:
+def problem(
+    kind: str, status: int, detail: str, *, close: bool = False, headers: dict[str, str] | None = None, **members: Any
+) -> http.Response:
     """A response whose body has type, title, status, detail and the given members; empty members are left out."""
     body: dict[str, Any] = {"type": f"urn:hopgate:problem:{kind}", "title": _TITLES[kind], "status": status, "detail": detail}
     body.update((name, value) for name, value in members.items() if value)

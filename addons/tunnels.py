@@ -18,7 +18,6 @@ from addons.fail_closed import Closed, fail_closed
 from addons.transports import close_client, close_server, kill
 
 _JUDGED = (layers.HttpLayer, layers.ClientTLSLayer, layers.ServerTLSLayer)
-UPGRADED_BY_CLIENT = frozenset({b"upgrade", b"http2-settings"})
 
 
 class Tunnels:
@@ -31,11 +30,12 @@ class Tunnels:
         chosen = data.layer
         if chosen is None:
             return  # mitmproxy waits for more bytes and will ask again; nothing is forwarded meanwhile
-        if not isinstance(chosen, _JUDGED) or data.context.client.transport_protocol != "tcp":
-            data.layer = Closed(data.context)
-        elif not isinstance(data.context.layers[0], modes.HttpProxy):
-            data.layer = Closed(data.context)
-        elif isinstance(chosen, layers.HttpLayer) and not _fits(chosen, data):
+        if (
+            not isinstance(chosen, _JUDGED)
+            or data.context.client.transport_protocol != "tcp"
+            or not isinstance(data.context.layers[0], modes.HttpProxy)
+            or (isinstance(chosen, layers.HttpLayer) and not _fits(chosen, data))
+        ):
             data.layer = Closed(data.context)
 
     @fail_closed
@@ -47,7 +47,8 @@ class Tunnels:
         exchange = of(flow)
         fields = response.headers.fields
         answered = [value.strip().lower() for name, value in fields if name.lower() == b"upgrade"]
-        if exchange.refused or exchange.upgrade != b"websocket" or answered != [b"websocket"]:
+        versions = [value for name, value in exchange.client_fields if name.lower() == b"sec-websocket-version"]
+        if exchange.refused or exchange.upgrade != b"websocket" or answered != [b"websocket"] or versions != [b"13"]:
             exchange.refused = exchange.refused or "the target switched to a protocol that was not asked for"
             kill(flow)
             close_server(flow.client_conn, flow.server_conn)
