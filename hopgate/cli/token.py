@@ -1,0 +1,112 @@
+"""`hopgate token`: issue, exchange, revoke."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final
+
+import typer
+
+from hopgate.cli.common import (
+    CONFIG,
+    ConfigOption,
+    Misuse,
+    TokenOption,
+    check_owner,
+    given_token,
+    identifying,
+    load,
+    opened,
+    operator,
+    read_line,
+    verified,
+)
+from hopgate.cli.output import say, visible
+from hopgate.errors import Denied
+
+_REMEMBERED = 366 * 86400.0  # seconds that a revocation is kept when the token's own end is not known
+
+
+def issue(
+    subject: Annotated[str, typer.Option("--subject", help="Whom the token names.", metavar="S")],
+    group: Annotated[list[str] | None, typer.Option("--group", help="A group; give it again for more.", metavar="G")] = None,
+    ttl: Annotated[str, typer.Option("--ttl", help="How long it is good for.", metavar="TIME")] = "1h",
+    peer: Annotated[str, typer.Option("--peer", help="The network that it may come from.", metavar="CIDR")] = "",
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="A further claim, for rules.", metavar="NAME=VALUE")] = None,
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Print a token of the local issuer. Whoever can read its key can issue any: that is the gateway's own user."""
+    from hopgate.config.values import parse_duration
+    from hopgate.ledger import append_once
+    from hopgate.tokens import issue_token
+
+    loaded = load(config)
+    check_owner(loaded.state)
+    try:
+        seconds = parse_duration(ttl)
+    except ValueError as error:
+        raise Misuse(f"--ttl {error}") from None
+    text = issue_token(loaded, subject, tuple(group or ()), seconds, peer=peer or None, claims=_claims(claim or []))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    append_once(loaded.state, "token_issued", subject=subject, groups=list(group or ()), token=digest, seconds=seconds, peer=peer)
+    say(text)
+
+
+def exchange(
+    token: Annotated[str, typer.Argument(help="- : the token is read from stdin.", metavar="-")] = "-",  # noqa: S107
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Print a short token for a long one (RFC 8693), for clients that cut long passwords. It ends when the long one does."""
+    if token != "-":  # noqa: S105
+        raise Misuse("write the token to stdin: arguments can be read by every user of this machine")
+    long = read_line("token").strip()
+
+    async def work() -> None:
+        loaded = load(config)
+        async with opened(loaded) as store, identifying(loaded, store) as identity:
+            short = (await identity.exchange(long, peer="127.0.0.1")).access_token
+        say(short)
+
+    asyncio.run(work())
+
+
+def revoke(
+    token_id: Annotated[str, typer.Option("--id", help="Its jti or SHA-256; takes an operator.", metavar="ID")] = "",
+    token: TokenOption = "",
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Refuse a token from now on: the one on stdin, or the one that --id names. In force within a second."""
+    proof = given_token(token) if token_id else read_line("token to revoke").strip()
+
+    async def work() -> None:
+        from hopgate.ledger import append_once
+
+        loaded = load(config)
+        async with opened(loaded) as store:
+            if token_id:
+                who = await operator(loaded, store, proof)
+                named, until = token_id, time.time() + _REMEMBERED
+            else:
+                try:
+                    who = await verified(loaded, store, proof)
+                except Denied as error:
+                    raise Denied(f"nothing to revoke: {error}") from None
+                named, until = who.token_id, who.expires_at
+            await store.revoke(named, until, str(who))
+        append_once(loaded.state, "token_revoked", token=named, by=str(who))
+        say(f"revoked {visible(named)}")
+
+    asyncio.run(work())
+
+
+def _claims(texts: list[str]) -> dict[str, str]:
+    claims = dict(text.partition("=")[::2] for text in texts)
+    if "" in claims or any("=" not in text for text in texts):
+        raise Misuse("--claim must be NAME=VALUE")
+    return claims
+
+
+COMMANDS: Final[Mapping[str, Callable[..., object]]] = {"issue": issue, "exchange": exchange, "revoke": revoke}
