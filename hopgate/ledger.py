@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -65,6 +66,7 @@ class Ledger:
         self._on_head, self._on_failure = on_head, on_failure
         self._buffer: list[bytes] = []
         self._unsynced: list[int] = []  # descriptors to sync before the next batch
+        self._after: deque[tuple[int, Callable[[], None]]] = deque()
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._writing = self._armed = self._reporting = self._closed = False
         self._fd = _open_locked(self.path, wait)
@@ -128,10 +130,9 @@ class Ledger:
         self._next += 1
         self._buffer.append(b'%b,"h":"%b"}\n' % (body, digest.hexdigest().encode()))
 
-    @property
-    def durable_line(self) -> int:
-        """The last line that is on the disk, -1 for none."""
-        return self._durable
+    def after(self, line: int, call: Callable[[], None]) -> None:
+        """Call once `line`, the last one appended, is on the disk; never when the ledger fails before."""
+        self._after.append((line, call))
 
     def sync_first(self, fd: int) -> None:
         """Sync the file `fd` (a duplicate is taken) before any line appended from now on becomes durable: a digest never outlives
@@ -243,6 +244,8 @@ class Ledger:
             if seq <= head.i and not waiter.done():
                 waiter.set_result(None)
         self._waiting = rest
+        while self._after and self._after[0][0] <= head.i:
+            self._after.popleft()[1]()
 
     def _fail(self, error: BaseException) -> None:
         reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

@@ -8,13 +8,12 @@ that line is.
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import fcntl
 import hashlib
 import os
 import re
 import time
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -63,8 +62,8 @@ class Recording:
         offset = self.length
         try:
             written = os.write(self._fd, record)
-            if written != len(record):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            while written < len(record):  # the disk is full: the next write says so
+                written += os.write(self._fd, record[written:])
         except OSError as error:
             self._fail(error)
         self.length += len(record)
@@ -95,13 +94,21 @@ class Recording:
             return
         self._closed = True
         self._recordings._forget(self)
+        ledger = self._recordings.ledger
         try:
             self.attest()
-            ledger = self._recordings.ledger
             what = {"length": self.length, "records": self.records, "reason": reason, "failed": self.failed or ""}
-            self._recordings._closed(ledger.append("recording_closed", session=self.session, **what), self._marker)
-        finally:
+            line = ledger.append("recording_closed", session=self.session, **what)
+        except Unavailable:
             os.close(self._fd)
+            raise
+        ledger.after(line, self._release)
+
+    def _release(self) -> None:
+        """The file stays locked until its closing line is durable, or another process would take it for one to recover."""
+        with contextlib.suppress(OSError):
+            self._marker.unlink(missing_ok=True)
+        os.close(self._fd)
 
     def _fail(self, error: OSError) -> None:
         """A short write is as good as none: cut back, so that readers see whole records only."""
@@ -134,7 +141,6 @@ class Recordings:
         self._config = config
         self._dirty: set[Recording] = set()
         self._open: set[Recording] = set()
-        self._done: deque[tuple[int, Path]] = deque()  # markers to remove when the line that closed their recording is durable
         self._armed = False
 
     def open(self, session: str, meta: Mapping[str, Any]) -> Recording:
@@ -177,7 +183,6 @@ class Recordings:
         for recording in list(self._open):
             recording.close("the gateway stopped")
         await self.ledger.durable()
-        self._remove_markers()
 
     async def recover(self) -> tuple[str, ...]:
         """Attest and cut what killed processes left, and return their sessions; to be called once, before the first `open`.
@@ -213,13 +218,6 @@ class Recordings:
 
     def _due(self, recording: Recording) -> None:
         self._dirty.add(recording)
-        self._arm()
-
-    def _closed(self, line: int, marker: Path) -> None:
-        self._done.append((line, marker))
-        self._arm()
-
-    def _arm(self) -> None:
         if not self._armed:
             try:
                 asyncio.get_running_loop().call_later(SEGMENT_SECONDS, self._tick)
@@ -230,13 +228,6 @@ class Recordings:
     def _tick(self) -> None:
         self._armed = False
         self.attest()
-        self._remove_markers()
-        if self._done:
-            self._arm()
-
-    def _remove_markers(self) -> None:
-        while self._done and self._done[0][0] <= self.ledger.durable_line:
-            self._done.popleft()[1].unlink(missing_ok=True)
 
     def _forget(self, recording: Recording) -> None:
         self._dirty.discard(recording)
