@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -256,18 +256,10 @@ class Approvals:
 
     # --- using
 
-    async def spend(
-        self,
-        principal: Principal,
-        connection: str,
-        exact: Exact,
-        *,
-        holds: Iterable[Hold] | None = None,
-        rules: Collection[str] = (),
-    ) -> Approval | None:
+    async def spend(self, principal: Principal, connection: str, exact: Exact, *, holds: Iterable[Hold] | None = None) -> Approval | None:
         """Use an approval of this very operation, if there is one: `once` is gone then, whoever else tries at the same moment.
 
-        It must satisfy `holds`, the holds of the rules of this moment, whose votes are counted again; and name `rules`, if given.
+        `holds` are those of the rules of this moment: its votes are counted again for them, and its scope must still be offered.
         """
         wanted = None if holds is None else tuple(holds)
         identity = fingerprint(principal, connection, exact)
@@ -275,16 +267,14 @@ class Approvals:
         async def work(transaction: ApprovalTransaction) -> Approval | None:
             found = await transaction.approved_for(principal.issuer, principal.subject, connection, identity, self._clock())
             for approval in sorted(found, key=lambda each: (each.scope == "once", each.created_at)):
-                if self._covers(approval, wanted, rules):
+                if self._covers(approval, wanted):
                     return await self._use(transaction, approval)
             return None
 
         await self.expire()
         return await self._change(work)
 
-    def _covers(self, approval: Approval, holds: tuple[Hold, ...] | None, rules: Collection[str]) -> bool:
-        if not {each.rule for each in approval.requirements}.issuperset(rules):
-            return False
+    def _covers(self, approval: Approval, holds: tuple[Hold, ...] | None) -> bool:
         if holds is None:
             return True
         return bool(holds) and approval.scope in common_scopes(holds) and satisfied(approval, self._requirements(holds))

@@ -35,6 +35,7 @@ class Subscription:
 
     def __init__(self, read: Callable[[], Awaitable[None]]) -> None:
         self.read = read
+        self.reading = asyncio.Lock()
         self.generation = -1  # the change that the view includes
         self.seen = float("-inf")
 
@@ -193,9 +194,12 @@ class Database:
 
     async def refresh(self, subscription: Subscription) -> None:
         """Bring one view up to date now. Raises what reading raises."""
-        started, generation = time.monotonic(), self._generation
-        await subscription.read()
-        subscription.generation, subscription.seen = generation, started
+        async with subscription.reading:  # or an older answer could arrive after a newer one
+            started = time.monotonic()
+            self.changed()
+            generation = self._generation
+            await subscription.read()
+            subscription.generation, subscription.seen = generation, started
 
 
 async def _outcome[T](transaction: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
