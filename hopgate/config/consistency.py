@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -173,6 +173,17 @@ def together_findings(
     )
     if listen is not None:
         yield from _listener_findings(listen, tls)
+
+
+def owner_findings(owners: Mapping[str, str], issuers: Sequence[str]) -> Iterator[Finding]:
+    """Entries of `approvals.owners` that can never apply: an owner who is overlooked may approve for the agent that he owns."""
+    for agents, owner in owners.items():
+        for name, part in (("key", agents), ("value", owner)):
+            issuer, separator, subject = part.partition(":")
+            if not separator or not subject or (issuer not in issuers and "*" not in issuer):
+                yield ("approvals", "owners", agents), f"its {name} must be issuer:subject, with one of the issuers {', '.join(issuers)}"
+        if "*" in owner:
+            yield ("approvals", "owners", agents), "its value must name one person, without *"
 
 
 def _twice(entries: Iterable[tuple[tuple[Location, int, str], str]]) -> Iterator[Finding]:
