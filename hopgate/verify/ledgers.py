@@ -171,11 +171,14 @@ class Walk:
 
 
 def claims_of(heads: list[tuple[Head, str, bool]], key: Ed25519PublicKey) -> tuple[dict[str, dict[int, list[Claim]]], list[Finding]]:
-    """Signed heads (with the name of their source, and whether it is off this machine) as claims for each process."""
+    """Heads (with the name of their source, and whether it is off this machine) as claims for each process.
+
+    The store keeps heads without their signature: it can only accuse. An anchor can also vouch, so that its heads must be signed.
+    """
     claims: dict[str, dict[int, list[Claim]]] = {}
     findings = []
     for head, source, anchor in heads:
-        if head.signed_by(key):
+        if head.signed_by(key) or (not head.signature and not anchor):
             add_claim(claims, head.process, Claim(head.i, source, before=head.h, anchor=anchor))
         else:
             findings.append(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +311,24 @@ def test_records_are_walked_by_their_length(tmp_path: Path) -> None:
 )
 def test_what_is_no_whole_record_is_not_walked_over(junk: bytes, tmp_path: Path) -> None:
     assert offsets(junk, tmp_path) == [None]
+
+
+def test_stock_mitmdump_reads_recordings_joined_with_cat(tmp_path: Path) -> None:
+    relayed = TcpConnection("c1", ("10.0.0.7", 5), ("10.0.0.1", 22), "s1", ("db.internal", 5432), None, 3.5)
+    sql = encode_tcp_flow(relayed, [(True, b"SELECT 1", 4.0), (False, b"1", 4.5)], flow_id="f1", created=3.5, metadata={}, comment="sql")
+    (tmp_path / "a.mitm").write_bytes(ours(tflow.tflow(resp=True)) + ours(tflow.twebsocketflow()))
+    (tmp_path / "b.mitm").write_bytes(sql)
+    (tmp_path / "both.mitm").write_bytes((tmp_path / "a.mitm").read_bytes() + (tmp_path / "b.mitm").read_bytes())
+    command = [
+        str(Path(sys.executable).with_name("mitmdump")),
+        "--set",
+        f"confdir={tmp_path}",
+        "--set",
+        "flow_detail=3",
+        "-nr",
+        str(tmp_path / "both.mitm"),
+    ]
+    read = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (read.returncode, "corrupted" in read.stdout + read.stderr) == (0, False)
+    for expected in ("GET http://address:22/path", "200 OK", "WebSocket", "SELECT 1", "db.internal:5432"):
+        assert expected in read.stdout

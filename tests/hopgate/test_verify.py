@@ -204,6 +204,13 @@ def test_a_head_with_another_hash_is_found(state: Path) -> None:
     assert found(verify_state(state, heads=[other])) == [("rechained", "http-0.ndjson")]
 
 
+def test_heads_of_the_store_have_no_signature_and_vouch_for_nothing(state: Path) -> None:
+    head = dataclasses.replace(older_head(state), signature="")
+    report = verify_state(state, heads=[head])
+    assert (found(report), report.anchored) == ([("cut", "http-0.ndjson")], {})
+    assert found(verify_state(state, anchors=[head])) == [("rechained", "http-0.ndjson")]
+
+
 def test_a_head_that_the_key_has_not_signed_is_found(tmp_path: Path) -> None:
     head = write(tmp_path)
     assert head is not None
