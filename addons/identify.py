@@ -106,6 +106,8 @@ class Identify:
         if (known := find(flow)) is not None and known.refused:
             return None
         exchange = begin(flow)
+        if not self._ready(flow):
+            return None
         tokens = [value for name, value in flow.request.headers.fields if name.lower() == b"proxy-authorization"]
         flow.request.headers.fields = tuple(field for field in flow.request.headers.fields if field[0].lower() not in _DROPPED)
         token = _only(tokens)
@@ -131,6 +133,8 @@ class Identify:
         if known is not None and known.refused:
             return None
         exchange = begin(flow)
+        if not self._ready(flow):
+            return None
         if flow.error is not None or flow.is_replay:
             # a malformed request, which mitmproxy answers itself; or one that no client sent
             refuse(flow, problems.failed(400), "malformed")
@@ -167,6 +171,12 @@ class Identify:
             exchange.principal = principal
             return None
         return self._identify(flow, exchange, token)
+
+    def _ready(self, flow: http.HTTPFlow) -> bool:
+        # no exception here: what is logged as an error while starting makes mitmproxy exit
+        if not self.gate.ready:
+            refuse(flow, problems.problem("unavailable", 503, "the gateway is starting or stopping: try again in a moment"), "not ready")
+        return self.gate.ready
 
     def _read_head(self, flow: http.HTTPFlow, exchange: Exchange) -> tuple[list[bytes], list[bytes]]:
         """One walk over the header fields: what only the proxy may see is taken out, what two readers could read differently is refused."""
@@ -308,8 +318,7 @@ class Identify:
         self._challenge(flow, detail)
 
     def _challenge(self, flow: http.HTTPFlow, detail: str) -> None:
-        if self.gate.ready:
-            self.gate.services.metrics.unauthenticated()
+        self.gate.services.metrics.unauthenticated()
         response = problems.problem("unauthenticated", 407, detail, headers=CHALLENGE)
         response.headers.fields = (*response.headers.fields, _BEARER)
         refuse(flow, response, "not authenticated")
