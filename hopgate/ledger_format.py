@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
+import io
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -188,13 +191,22 @@ def other_heads(directory: os.PathLike[str], process: str) -> dict[str, list[int
     for name in ledger_names(directory):
         if name == process:
             continue
-        with open(os.path.join(directory, f"{name}.ndjson"), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            start = max(0, size - (_BLOCK << 6))
-            found = _last_checkpoint(os.pread(file.fileno(), size - start, start), start)
+        with _open_named(directory, name) as file:
+            size = file.seek(0, os.SEEK_END)
+            start = file.seek(max(0, size - (_BLOCK << 6)))
+            found = _last_checkpoint(file.read(), start)
         if found is not None:
             heads[name] = [found[2].i, found[2].h.hex()]
     return heads
+
+
+def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading, and nothing that a link or a pipe put in its place. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "Not a regular file")
+    return open(fd, "rb")
 
 
 def ledger_names(directory: os.PathLike[str]) -> list[str]:
@@ -206,10 +218,17 @@ def ledger_names(directory: os.PathLike[str]) -> list[str]:
     return sorted(name.removesuffix(".ndjson") for name in names if name.endswith(".ndjson"))
 
 
+def _open_named(directory: os.PathLike[str], process: str) -> BinaryIO:
+    try:
+        return open_plain(os.path.join(directory, f"{process}.ndjson"))
+    except OSError:
+        return io.BytesIO()  # `verify` says that it cannot be read
+
+
 def lines_with(directory: os.PathLike[str], marker: bytes) -> Iterator[Line]:
     """Every good line of every ledger in `directory` that contains `marker`; nothing is verified."""
     for name in ledger_names(directory):
-        with open(os.path.join(directory, f"{name}.ndjson"), "rb") as file:
+        with _open_named(directory, name) as file:
             for raw in file:
                 if marker in raw:
                     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hopgate.flow_format import record_end
+from hopgate.ledger_format import open_plain
 from hopgate.verify.evidence import ENTRY, Evidence, unpack
 from hopgate.verify.ledgers import MANY, is_locked
 from hopgate.verify.report import Finding, Kind
@@ -55,14 +56,15 @@ def compare(state: Path, evidence: Evidence, owners: Mapping[bytes, str]) -> lis
     if evidence.closed is not None and hole is None and evidence.closed != (sum(length for length, _ in expected), len(expected)):
         result.found("deleted", "the segments in the ledger are not all that the recording had when it was closed")
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        file = open_plain(path)
     except OSError as error:
         if evidence.expired and isinstance(error, FileNotFoundError):
             result.found("expired", f"{len(expected)} flows were deleted by retention")
         else:
             result.found("recording_missing", f"{len(expected)} flows are gone: {(error.strerror or '').lower()}")
         return result.findings
-    try:
+    with file:
+        fd = file.fileno()
         still_open = is_locked(path)
         size = os.fstat(fd).st_size
         matched, end = _matches(fd, size, expected)
@@ -70,8 +72,6 @@ def compare(state: Path, evidence: Evidence, owners: Mapping[bytes, str]) -> lis
             _differences(result, fd, size, expected)
         else:
             _surplus(result, fd, end, size, still_open)
-    finally:
-        os.close(fd)
     _ending(result, len(expected), still_open)
     return result.findings
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from hopgate.ledger_format import CHECKPOINT, BadLine, Head, Line, genesis, head_of, link, parse_line
+from hopgate.ledger_format import CHECKPOINT, BadLine, Head, Line, genesis, head_of, link, open_plain, parse_line
 from hopgate.verify.report import Finding, Kind
 
 MANY: Final = 50  # findings of one file; more say nothing new
@@ -51,9 +51,14 @@ class Walk:
     def run(self, on_event: Callable[[Line, Walk], None]) -> None:
         """Walk to the end, give every readable event to `on_event`, and leave the findings."""
         self.previous = genesis(self.process)
-        still_open = is_locked(self.path)
         torn = False
-        with open(os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        try:
+            still_open = is_locked(self.path)
+            file = open_plain(self.path)
+        except OSError as error:
+            self.findings.append(Finding("deleted", self.file, f"the ledger cannot be read: {(error.strerror or '').lower()}"))
+            return
+        with file:
             for raw in file:
                 self.number += 1
                 if not raw.endswith(b"\n"):
@@ -193,7 +198,7 @@ def add_claim(claims: dict[str, dict[int, list[Claim]]], process: str, claim: Cl
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds `path` open for writing, as ledgers and recordings are."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

@@ -64,12 +64,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All findings. `anchored` holds, for each process, the line up to which a head from off this machine was found in its ledger."""
+    """All findings.
+
+    `anchored` holds, for each process, the line up to which a head from off this machine was found in its ledger; `remembered` says
+    whether heads from outside the ledgers were there to compare with at all.
+    """
 
     findings: tuple[Finding, ...]
     ledgers: int
     recordings: int
     anchored: Mapping[str, int] = field(default_factory=dict)
+    remembered: bool = False
 
     @property
     def verdict(self) -> Literal["whole", "interrupted", "altered"]:
@@ -90,7 +95,8 @@ class Report:
             return f"{what}: {state}; anchored up to " + ", ".join(
                 f"line {i + 1} of {process}" for process, i in sorted(self.anchored.items())
             )
-        return f"{what}: {state} unless the gateway's key was used"
+        limits = "" if self.remembered else "; an end that was cut off between two runs shows only with the store or an anchor"
+        return f"{what}: {state} unless the gateway's key was used{limits}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -30,7 +30,8 @@ def verify_state(
     Misconfigured without a readable public key.
     """
     key = public_key or read_public_key(state / "keys" / "ledger.pub")
-    claims, findings = claims_of([(head, "the store", False) for head in heads] + [(head, "the anchor", True) for head in anchors], key)
+    outside = [(head, "the store", False) for head in heads] + [(head, "the anchor", True) for head in anchors]
+    claims, findings = claims_of(outside, key)
     directory = state / "ledger"
     names = ledger_names(directory)
     _claims_of_neighbours(directory, claims)
@@ -50,7 +51,7 @@ def verify_state(
     asked = gathered.keys() if sessions is None else gathered.keys() & set(sessions)
     findings += _recordings(state, gathered, sorted(asked))
     findings += _unknown_files(state, gathered) if sessions is None else _unknown_sessions(gathered, sessions)
-    return Report(tuple(findings), len(names), len(asked), anchored)
+    return Report(tuple(findings), len(names), len(asked), anchored, bool(outside))
 
 
 def _gather(gathered: Gathered, line: Line, walk: Walk) -> None:

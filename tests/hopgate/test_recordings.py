@@ -201,7 +201,8 @@ CHILD = textwrap.dedent(
             recording.append(flow(n if what != "full" else 10))
         if what == "attested":
             recording.attest()
-        await ledger.durable()
+        if what != "early":
+            await ledger.durable()
         if what == "torn":
             recording.append(flow(3000))
             os.write(recording._fd, flow(5000)[:1234])
@@ -255,6 +256,14 @@ async def test_a_torn_end_is_cut_and_the_rest_attested_at_the_next_start(tmp_pat
     assert found(report) == [("interrupted", "http-0.ndjson"), ("interrupted", "s1.mitm")]
     assert "5 flows were attested only after the restart, 1234 torn bytes moved away" in str(report.findings)
     assert await recover(tmp_path) == ()
+
+
+async def test_a_recording_that_no_ledger_line_had_reached_is_recovered(tmp_path: Path) -> None:
+    assert killed(tmp_path, "early") == "ready"
+    assert ("unknown", "s1.mitm") in found(verify_state(tmp_path))
+    assert await recover(tmp_path) == ("s1",)
+    assert found(verify_state(tmp_path)) == [("interrupted", "s1.mitm")]
+    assert len(read(file_of(tmp_path, "s1"))) == 4
 
 
 @pytest.mark.parametrize("damage", ["edited", "behind"])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hopgate import ledger_format
 from hopgate.errors import Misconfigured
@@ -94,7 +100,10 @@ def test_what_nobody_touched_is_whole(state: Path) -> None:
     assert (report.verdict, report.ledgers, report.recordings) == ("whole", 1, 2)
     assert {finding.kind for finding in report.findings} == {"whole"}
     assert len(report.findings) == 3
-    assert report.sentence == "1 ledger and 2 recordings: unaltered unless the gateway's key was used"
+    said = "1 ledger and 2 recordings: unaltered unless the gateway's key was used"
+    assert report.sentence == f"{said}; an end that was cut off between two runs shows only with the store or an anchor"
+    head = Head("http-0", 5, 1, False, parse_line((state / "ledger/http-0.ndjson").read_bytes().splitlines()[4]).h.hex(), "")
+    assert verify_state(state, heads=[head]).sentence == said
 
 
 def test_with_a_head_from_elsewhere_it_says_up_to_where(tmp_path: Path) -> None:
@@ -221,6 +230,19 @@ def test_a_ledger_that_is_gone_is_found_by_its_neighbours(state: Path) -> None:
     write(state, "http-1", sessions=("s9",))
     (state / "ledger/http-0.ndjson").unlink()
     assert found(verify_state(state)) == [("deleted", "http-0.ndjson"), ("unknown", "s1.mitm"), ("unknown", "s2.mitm")]
+
+
+@pytest.mark.parametrize("instead", ["link", "pipe", "directory"])
+def test_what_is_no_file_is_no_ledger(state: Path, tmp_path: Path, instead: str) -> None:
+    path = state / "ledger/http-0.ndjson"
+    path.rename(tmp_path / "elsewhere")
+    if instead == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif instead == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert ("deleted", "http-0.ndjson") in found(verify_state(state))
 
 
 def test_no_ledger_at_all_is_not_whole(state: Path) -> None:
@@ -363,6 +385,44 @@ def test_every_cut_of_a_ledger_is_found(tmp_path: Path) -> None:
     for at in range(len(whole)):
         path.write_bytes(whole[:at])
         assert verify_state(tmp_path).verdict != "whole", at
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """One to three cuts, insertions, repetitions and exchanges of stretches."""
+    data = whole
+    for _ in range(draw(st.integers(1, 3))):
+        a, b = sorted((draw(st.integers(0, len(data))), draw(st.integers(0, len(data)))))
+        c = draw(st.integers(b, len(data)))
+        first, second = data[a:b], data[b:c]
+        put = draw(
+            st.sampled_from(
+                [b"", first + first, second + first, draw(st.binary(max_size=3)) + first, b"\n" + first, first.lower(), first.upper()]
+            )
+        )
+        data = data[:a] + put + (b"" if put == second + first else second) + data[c:]
+    return data
+
+
+@functools.cache
+def damaged_state(which: str) -> tuple[Path, Path, bytes]:
+    """A state directory for one search, the file to damage in it, and its bytes."""
+    state = Path(tempfile.mkdtemp(prefix="hopgate-test-"))
+    atexit.register(shutil.rmtree, state)
+    write(state, flows=3)
+    path = next(state.glob(which))
+    return state, path, path.read_bytes()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["ledger/http-0.ndjson", "recordings/*/*/*/s1.mitm"]), st.data())
+def test_no_damage_is_called_whole(which: str, data: st.DataObject) -> None:
+    state, path, whole = damaged_state(which)
+    broken = data.draw(damaged(whole))
+    path.write_bytes(broken)
+    report = verify_state(state)
+    path.write_bytes(whole)
+    assert (report.verdict == "whole") == (broken == whole)
 
 
 def test_a_ledger_that_says_nonsense_over_the_key_is_no_crash(tmp_path: Path) -> None:
