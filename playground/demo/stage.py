@@ -1,0 +1,135 @@
+"""The demonstration's processes and directories: the billing API, the gateway, the tokens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+_CONFIG = """\
+version: 1
+state: ./var
+rules: [rules/packs/, ./rules.yaml]
+identity:
+  issuers:
+    - {{name: local, local: true}}
+connections:
+  - name: billing
+    kind: http
+    hosts: ["billing.internal:80"]          # what agents call it; only the gateway knows where it is
+    target: "http://127.0.0.1:{origin}"
+    labels: {{env: demo}}
+    credential: {{headers: {{Authorization: "Bearer ${{secret:billing}}"}}}}
+listen: {{http: "127.0.0.1:{proxy}", health: "127.0.0.1:{health}"}}
+operators: [ops]
+approvals: {{reviewers: [finance], timeout: 5m, http_wait: 50s}}
+"""
+START_SECONDS = 30.0
+
+
+class Failed(Exception):
+    """The demonstration cannot go on; the text says why, in one line."""
+
+
+class Stage:
+    """Everything that the demonstration starts. Close it to stop all of it and delete its directory."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._temporary = directory is None
+        self.base = Path(tempfile.mkdtemp(prefix="hopgate-demo-")) if directory is None else directory.absolute()
+        self.gateway, self.agent = self.base / "gateway", self.base / "agent"
+        for path, mode in ((self.base, 0o711), (self.gateway, 0o700), (self.agent, 0o755)):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(mode)  # the agent's user must find its own directory, and no other
+        self.key = "bk_live_" + secrets.token_urlsafe(24)
+        self.origin, self.proxy, self.health = _free_ports(3)
+        self.config, self.state = self.gateway / "hopgate.yaml", self.gateway / "var"
+        self.access_log, self.log = self.gateway / "access.ndjson", self.gateway / "gateway.log"
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def open(self) -> None:
+        """Configuration, secret, billing API, gateway: in that order. Raises Failed."""
+        self.config.write_text(_CONFIG.format(origin=self.origin, proxy=self.proxy, health=self.health))
+        (self.gateway / "rules.yaml").write_text(files("playground.demo").joinpath("rules.yaml").read_text())
+        self.hopgate("secrets", "set", "billing", stdin=self.key)
+        self._spawn(
+            [sys.executable, "-P", "-m", "playground.billing", "--port", str(self.origin), "--log", str(self.access_log)],
+            environment={"BILLING_API_KEY": self.key},
+        )
+        self.start_gateway()
+
+    def start_gateway(self) -> None:
+        self._spawn([sys.executable, "-P", "-m", "hopgate", "up", "--config", str(self.config)])
+        self._await_gateway()
+
+    def token(self, subject: str, group: str) -> str:
+        return self.hopgate("token", "issue", "--subject", subject, "--group", group, "--ttl", "1h").strip()
+
+    def hopgate(self, *arguments: str, stdin: str = "", token: str = "", fails: bool = False) -> str:
+        """What `hopgate …` prints. With `fails` it must end with a status other than 0, and stderr is given back too. Raises Failed."""
+        done = self.command([sys.executable, "-P", "-m", "hopgate", *arguments, "--config", str(self.config)], stdin, token)
+        if (done.returncode != 0) is not fails:
+            ended = f"ended with status {done.returncode}: {(done.stderr or done.stdout).strip()}"
+            raise Failed(f"hopgate {' '.join(arguments)} {ended}")
+        return done.stdout + done.stderr if fails else done.stdout
+
+    def command(self, words: Sequence[str], stdin: str = "", token: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "HOPGATE_TOKEN": token}
+        return subprocess.run(words, input=stdin, capture_output=True, text=True, env=environment, timeout=60, check=False)  # noqa: S603
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+        if self._temporary:
+            shutil.rmtree(self.base, ignore_errors=True)
+
+    def stop_gateway(self) -> None:
+        process = self._processes.pop()
+        process.terminate()
+        process.wait(30)
+
+    def accesses(self) -> list[dict[str, Any]]:
+        """The billing API's own access log."""
+        return [json.loads(line) for line in self.access_log.read_text().splitlines()] if self.access_log.exists() else []
+
+    def _spawn(self, words: Sequence[str], environment: dict[str, str] | None = None) -> None:
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(words, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
+        self._processes.append(process)
+
+    def _await_gateway(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), opener.open(f"http://127.0.0.1:{self.health}/healthz", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+            if self._processes[-1].poll() is not None:
+                break
+            time.sleep(0.05)
+        raise Failed(f"the gateway did not start: {self.log.read_text(errors='replace').strip().splitlines()[-1:]}")
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
