@@ -54,7 +54,7 @@ UNCOVERED_HEADERS: Final = frozenset(
 _CREDENTIALS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token", "x-amz-security-token"}
 )
-_OVERRIDES: Final = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
+_OVERRIDES: Final = frozenset({"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"})
 _SINGLE: Final = ("host", "content-type", "content-encoding", "content-length", "transfer-encoding")
 _ABSENT: Final = object()
 
@@ -203,7 +203,7 @@ def incomplete_reason(facts: HttpFacts) -> str:
         if len(headers.get(name, ())) > 1:
             return f"the request has more than one {name} field"
     if not _OVERRIDES.isdisjoint(headers):
-        return "the request overrides its method"
+        return "a header overrides the method or the path"
     return _body_reason(facts)
 
 

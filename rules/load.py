@@ -14,7 +14,7 @@ from rules.grammar import Grammar
 from rules.jsonpath import compile_find
 from rules.match import Truth, any_of, compile_member, describe
 from rules.model import Connection, Hold, Kind, Limits, Mask, Phase, Principal, Strategy
-from rules.patterns import BadPattern, compile_name, compile_text
+from rules.patterns import BadPattern, any_matcher, compile_name, compile_text
 from rules.quantities import parse_duration, parse_size
 from rules.rule import Restriction, Rule
 from rules.ruleset import RuleSet
@@ -347,8 +347,7 @@ class _RuleReader:
 
 
 def _any_matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    matchers = [compile_text(pattern) for pattern in patterns]
-    return lambda text: any(matcher(text) for matcher in matchers)
+    return any_matcher([compile_text(pattern) for pattern in patterns])
 
 
 _WHO: Final[Mapping[str, Callable[[Callable[[str], bool]], Callable[[Principal], Truth]]]] = {

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rules.jsonpath import compile_find
 from rules.model import UNKNOWN, Unknown
-from rules.patterns import BadPattern, compile_name, compile_network, compile_path, compile_program, compile_text, is_literal
+from rules.patterns import BadPattern, any_matcher, compile_name, compile_network, compile_path, compile_program, compile_text, is_literal
 from rules.vocabulary import Fact, Shape
 
 type Truth = bool | Unknown
@@ -77,9 +77,9 @@ def compile_member(fact: Fact, patterns: Sequence[Pattern], *, strict: bool) -> 
     """
     match fact.shape:
         case Shape.TEXT | Shape.HEADERS | Shape.QUERY:
-            return _text([compile_text], patterns, fact)
+            return _text(compile_text, patterns, fact)
         case Shape.PATH:
-            return _text([compile_path], patterns, fact)
+            return _text(compile_path, patterns, fact)
         case Shape.HOST:
             return _host(patterns, fact)
         case Shape.WORD:
@@ -122,9 +122,9 @@ def describe(pattern: object) -> str:
             return "a list"
 
 
-def _text(compilers: Sequence[Callable[[str], Callable[[str], bool]]], patterns: Sequence[Pattern], fact: Fact) -> Member:
+def _text(compiled: Callable[[str], Callable[[str], bool]], patterns: Sequence[Pattern], fact: Fact) -> Member:
     texts = _strings(patterns, fact)
-    matchers = [compilers[0](text) for text in texts]  # literals too: that is where bad ones are found
+    matchers = [compiled(text) for text in texts]  # literals too: that is where bad ones are found
     if all(is_literal(text) for text in texts):
         return _exact(frozenset(texts))
     return _any_text(matchers)
@@ -135,16 +135,8 @@ def _exact(texts: frozenset[str]) -> Member:
 
 
 def _any_text(matchers: Sequence[Callable[[str], bool]]) -> Member:
-    if len(matchers) == 1:
-        only = matchers[0]
-        return lambda value: only(value) if isinstance(value, str) else UNKNOWN
-
-    def test(value: Any) -> Truth:
-        if not isinstance(value, str):
-            return UNKNOWN
-        return any(matcher(value) for matcher in matchers)
-
-    return test
+    matches = any_matcher(matchers)
+    return lambda value: matches(value) if isinstance(value, str) else UNKNOWN
 
 
 def _host(patterns: Sequence[Pattern], fact: Fact) -> Member:

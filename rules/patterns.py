@@ -27,18 +27,53 @@ class BadPattern(ValueError):
     """A pattern that does not compile, or that can never match what it is meant for."""
 
 
-def _re2(expression: str) -> Matcher:
-    options = re2.Options()
-    options.dot_nl = True  # `.` without newlines would let `x\ny` slip past `re:.*y`
-    options.log_errors = False
-    options.max_mem = 1 << 20
-    try:
-        compiled = re2.compile(expression, options)
-    except re2.error as error:
-        detail = error.args[0] if error.args else ""
-        raise BadPattern(f"not an RE2 expression: {detail.decode('utf-8', 'replace') if isinstance(detail, bytes) else detail}") from None
-    fullmatch = compiled.fullmatch
-    return lambda text: fullmatch(text) is not None
+class Linear:
+    """An RE2 expression for the whole of a text that can match only where `needle` occurs."""
+
+    __slots__ = ("_fullmatch", "expression", "needle")
+
+    def __init__(self, expression: str, needle: str = "") -> None:
+        options = re2.Options()
+        options.dot_nl = True  # `.` without newlines would let `x\ny` slip past `re:.*y`
+        options.log_errors = False
+        options.max_mem = 1 << 20
+        try:
+            self._fullmatch = re2.compile(expression, options).fullmatch
+        except re2.error as error:
+            detail = error.args[0] if error.args else ""
+            raise BadPattern(
+                f"not an RE2 expression: {detail.decode('utf-8', 'replace') if isinstance(detail, bytes) else detail}"
+            ) from None
+        self.expression = expression
+        self.needle = needle
+
+    def __call__(self, text: str) -> bool:
+        # encoded here: RE2's wrapper translates offsets back otherwise. A lone surrogate raises, which leaves the rule unknown
+        return self.needle in text and self._fullmatch(text.encode()) is not None
+
+
+def any_matcher(matchers: Sequence[Matcher]) -> Matcher:
+    """Whether any matches; several RE2 expressions become one, so that a text is scanned once."""
+    linear = [matcher for matcher in matchers if isinstance(matcher, Linear)]
+    others = [matcher for matcher in matchers if not isinstance(matcher, Linear)]
+    if len(linear) > 1:
+        try:
+            others.append(_together(linear))
+        except BadPattern:  # each is within RE2's memory, all are not
+            others += linear
+    else:
+        others += linear
+    if len(others) == 1:
+        return others[0]
+    return lambda text: any(matcher(text) for matcher in others)
+
+
+def _together(linear: Sequence[Linear]) -> Matcher:
+    combined = Linear("|".join(f"(?:{matcher.expression})" for matcher in linear))
+    needles = tuple(matcher.needle for matcher in linear)
+    if "" in needles:
+        return combined
+    return lambda text: any(needle in text for needle in needles) and combined(text)
 
 
 def _checked(pattern: str) -> str:
@@ -58,14 +93,14 @@ def compile_text(pattern: str, *, ignore_case: bool = False) -> Matcher:
     """A glob where `*` and `**` match anything and `?` one character; after `re:` an RE2 expression. Raises BadPattern."""
     _checked(pattern)
     if pattern.startswith("re:"):
-        return _re2(f"(?i:{pattern[3:]})" if ignore_case else pattern[3:])
+        return Linear(f"(?i:{pattern[3:]})" if ignore_case else pattern[3:])
     if ignore_case:
         plain = compile_text(pattern.lower())
         return lambda text: plain(text.lower())
     if is_literal(pattern):
         return lambda text: text == pattern
     if "?" in pattern:
-        return _re2("".join(_text_piece(piece) for piece in _pieces(pattern)))
+        return Linear("".join(_text_piece(piece) for piece in _pieces(pattern)), max(_WILD.split(pattern), key=len))
     return _starred(pattern)
 
 
@@ -105,7 +140,7 @@ def compile_path(pattern: str) -> Matcher:
     """A glob over canonical paths: `*` and `?` stop at `/`, `**` does not, and `/a/**` also matches `/a`. Raises BadPattern."""
     _checked(pattern)
     if pattern.startswith("re:"):
-        return _re2(pattern[3:])
+        return Linear(pattern[3:])
     if not pattern.startswith(("/", "*")):
         raise BadPattern(f"a path pattern starts with `/`, `*` or `re:`, got `{pattern}`")
     segments = pattern.split("/")
@@ -132,13 +167,15 @@ def _whole(pattern: str) -> Matcher:
 
 
 def _path_expression(pattern: str, segments: list[str]) -> Matcher:
-    expression = "".join(_path_piece(piece) for piece in re.findall(r"/\*\*/|/\*\*$|\*+|\?|/|[^*?/]+", pattern))
+    pieces = re.findall(r"/\*\*/|/\*\*$|\*+|\?|/|[^*?/]+", pattern)
+    expression = "".join(_path_piece(piece) for piece in pieces)
     deep = pattern.count("**")
     simple = all(segment in ("*", "**") or is_literal(segment) for segment in segments)
     if simple and (deep == 0 or (deep == 1 and segments[-1] == "**")):
         fullmatch = re.compile(expression, re.DOTALL).fullmatch
         return lambda text: fullmatch(text) is not None
-    return _re2(expression)
+    certain = "".join("*" if "*" in piece or piece == "?" else piece for piece in pieces)
+    return Linear(expression, max(certain.split("*"), key=len))
 
 
 def _path_piece(piece: str) -> str:
