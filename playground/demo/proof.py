@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import urllib.parse
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def hops(report: Report, found: Sequence[Mapping[str, Any]], stage: Stage) -> No
         report.check(False, f"{len(found) - len(HOPS)} more hops than were expected")
 
 
-def masking(report: Report, output: str) -> None:
+def masking(report: Report, output: str, stage: Stage) -> None:
     """Nothing that is masked reached the agent, and what hides it did."""
     private = [str(row[name]) for row in CUSTOMERS for name in ("email", "card", "ssn")]
     private += [row["secret"] for row in api_keys()] + [row["password"] for row in api_keys() if "password" in row]
@@ -66,6 +67,12 @@ def masking(report: Report, output: str) -> None:
     report.check(not leaked, f"{len(private)} private values of the target never reached the agent", f"leaked: {leaked}" if leaked else "")
     names = [str(row["name"]) for row in CUSTOMERS]
     report.check(all(name in output for name in names), "what no rule hides did reach it", ", ".join(names))
+    counts: Counter[str] = Counter()
+    for line in (stage.state / "ledger" / "http-0.ndjson").read_text().splitlines():
+        event = json.loads(line)
+        counts.update(event["counts"] if event["event"] == "masked" else {})
+    told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    report.check(counts["credential"] >= 2 and counts.total() >= len(private), f"the ledger counts {counts.total()} masked values", told)
 
 
 def arrivals(report: Report, stage: Stage, approved_at: float) -> None:
@@ -86,7 +93,7 @@ def secrets_kept(report: Report, output: str, stage: Stage, tokens: Mapping[str,
     """The injected key in plain, base64 and URL form, and the tokens, in everything that was written or printed."""
     forms = list(key_forms(stage.key))
     report.check(not any(form in output for form in forms), "the API key never reached the agent", "plain, base64 and URL form")
-    written = {path: path.read_bytes() for path in stage.base.rglob("*") if path.is_file() and path != stage.config}
+    written = {path: path.read_bytes() for path in stage.gateway.rglob("*") if path.is_file()}
     for what, values in (("the API key", forms), ("no token", tokens.values())):
         holding = [str(path.relative_to(stage.base)) for path, data in written.items() if any(value.encode() in data for value in values)]
         name = "the API key is" if what == "the API key" else "the tokens are"

@@ -53,7 +53,7 @@ class Stage:
         for path, mode in ((self.base, 0o711), (self.gateway, 0o700), (self.agent, 0o755)):
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(mode)  # the agent's user must find its own directory, and no other
-        self.key = "bk_live_" + secrets.token_urlsafe(24)
+        self.key = "bk/live+" + secrets.token_urlsafe(24)  # characters that base64 and URLs write differently
         self.origin, self.proxy, self.health = _free_ports(3)
         self.config, self.state = self.gateway / "hopgate.yaml", self.gateway / "var"
         self.access_log, self.log = self.gateway / "access.ndjson", self.gateway / "gateway.log"
