@@ -50,7 +50,7 @@ def compile_jsonpath(text: str) -> Path:
     except Exception as error:
         raise ValueError(f"not a JSONPath: {str(error).splitlines()[0]}") from None
     for part in _parts(node):
-        if not isinstance(part, _PLACES):
+        if type(part) not in _PLACES:  # `sub()` and `sorted` are subclasses of `This`
             raise ValueError(f"a mask's JSONPath names places; `{part}` computes a value")
     return Path(text, node)
 

@@ -116,7 +116,7 @@ def _wide_forms(secret: bytes) -> set[bytes]:
 
 
 def _base64_forms(secret: bytes) -> set[tuple[bytes, bool, bool]]:
-    """RFC 4648 4, 5. For 0, 1 and 2 bytes before the secret: the characters that depend on it alone, and whether it shares those beside them."""
+    """For 0, 1 and 2 bytes before it: the characters that depend on the secret alone, and whether it shares those beside them (RFC 4648)."""
     forms = set()
     for shift in range(3):
         encoded = binascii.b2a_base64(b"\0" * shift + secret, newline=False).rstrip(b"=")
