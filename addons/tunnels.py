@@ -17,7 +17,6 @@ from addons.exchange import of
 from addons.fail_closed import Closed, fail_closed
 from addons.transports import close_client, close_server, kill
 
-_JUDGED = (layers.HttpLayer, layers.ClientTLSLayer, layers.ServerTLSLayer)
 
 
 class Tunnels:
@@ -27,15 +26,7 @@ class Tunnels:
 
     @fail_closed
     def next_layer(self, data: layer.NextLayer) -> None:
-        chosen = data.layer
-        if chosen is None:
-            return  # mitmproxy waits for more bytes and will ask again; nothing is forwarded meanwhile
-        if (
-            not isinstance(chosen, _JUDGED)
-            or data.context.client.transport_protocol != "tcp"
-            or not isinstance(data.context.layers[0], modes.HttpProxy)
-            or (isinstance(chosen, layers.HttpLayer) and not _fits(chosen, data))
-        ):
+        if data.layer is not None and not _judged(data):
             data.layer = Closed(data.context)
 
     @fail_closed
@@ -77,7 +68,15 @@ class Tunnels:
         close_client(flow.client_conn)
 
 
-def _fits(chosen: layers.HttpLayer, data: layer.NextLayer) -> bool:
-    """Outermost HTTP is the proxy protocol; inside a tunnel it is the request to the target."""
-    inner = sum(isinstance(found, layers.HttpLayer) for found in data.context.layers) > 1
+def _judged(data: layer.NextLayer) -> bool:
+    """Whether what mitmproxy chose is something whose content we see."""
+    chosen, context = data.layer, data.context
+    if context.client.transport_protocol != "tcp" or not isinstance(context.layers[0], modes.HttpProxy):
+        return False
+    if not isinstance(chosen, layers.HttpLayer):
+        return isinstance(chosen, layers.ClientTLSLayer | layers.ServerTLSLayer)
+    inner = sum(isinstance(found, layers.HttpLayer) for found in context.layers) > 1
+    if inner and not data.data_client()[:3].isalpha():
+        return False  # mitmproxy would wait for a request head that never comes
+    # outermost HTTP is the proxy protocol; inside a tunnel it is the request to the target
     return chosen.mode is (HTTPMode.transparent if inner else HTTPMode.regular)
