@@ -115,12 +115,12 @@ class KeyFiles:
 
 def _read(path: Path) -> SecretKey | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait for a writer
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Misconfigured(f"{path}: cannot be read: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise Misconfigured(f"{path}: is no regular file")
@@ -128,7 +128,9 @@ def _read(path: Path) -> SecretKey | None:
             raise Misconfigured(f"{path}: others than its owner may read it (mode {stat.S_IMODE(found.st_mode):04o}): chmod 600 it")
         if found.st_uid not in (0, os.geteuid()):
             raise Misconfigured(f"{path}: belongs to somebody else: chown it to the user that hopgate runs as")
-        return SecretKey.parse(file.read(1024).decode("ascii", "replace"), str(path))
+        return SecretKey.parse(os.read(descriptor, 1024).decode("ascii", "replace"), str(path))
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, key: SecretKey) -> None:

@@ -180,5 +180,5 @@ async def test_a_wrong_key_is_an_error_at_the_lease(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         credentials = await leasing(store, tmp_path, connection(password="${secret:billing}"))
         (tmp_path / "keys" / "secrets.key").unlink()
-        with pytest.raises(Misconfigured, match="put .* back"):
+        with pytest.raises(Misconfigured, match=r"put .* back"):
             await credentials.lease(GRANT)

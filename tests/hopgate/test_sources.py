@@ -52,7 +52,7 @@ async def test_what_is_missing_or_empty_or_no_text_is_an_error(tmp_path: Path, r
     if reference.source == "file":
         reference = Reference("file", str(tmp_path / reference.name))
         if content is not None:
-            Path(reference.name).write_bytes(content)
+            (tmp_path / reference.name).write_bytes(content)
     with pytest.raises(Misconfigured) as caught:
         await Sources(NO_SECRETS, {"EMPTY": ""}).resolve(reference)
     assert VALUE not in str(caught.value)
