@@ -91,16 +91,15 @@ def demonstrate(stage: Stage, report: Report) -> None:
     report.title("Who approved")
     asked = f"{reviewer.asked.get('requester', '?')} asked for {reviewer.asked.get('title', '?')}"
     report.check(bool(reviewer.refusal), "the agent's own token could not approve", reviewer.refusal.strip().removeprefix("hopgate: "))
-    report.check(
-        reviewer.approved_at > 0 and not reviewer.error, "local:alice of finance did, from another process", reviewer.error or asked
-    )
+    approved = reviewer.approved_at > 0 and not reviewer.error
+    report.check(approved, "local:alice of finance did, from another process", reviewer.error or asked)
     report.title("Checked from outside")
-    proof.masking(report, output)
+    stage.stop_gateway()
+    proof.masking(report, output, stage)
     proof.arrivals(report, stage, reviewer.approved_at)
-    proof.secrets_kept(report, output, stage, tokens)
     recorded = proof.recording(report, stage)
+    proof.secrets_kept(report, output, stage, tokens)
     if recorded is not None:
-        stage.stop_gateway()
         proof.integrity(report, stage, recorded)
 
 
@@ -115,7 +114,7 @@ def keep(stage: Stage, report: Report) -> None:
     report.line(f"{words} approvals list --config {stage.config}")
     report.line(f"curl http://127.0.0.1:{stage.health}/metrics")
     report.line("Ctrl-C ends it.")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    threading.Event().wait()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,20 +126,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"demo: {options.directory}: is not empty", file=sys.stderr)
         return 2
     started, report = time.monotonic(), Report()
-    if options.keep:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopping it any way stops what it started
     stage = Stage(options.directory)
     try:
         demonstrate(stage, report)
-        report.title(
-            f"{'Not everything held: ' + '; '.join(report.failed) if report.failed else 'Everything held.'} ({time.monotonic() - started:.0f} s)"
-        )
+        outcome = f"Not everything held: {'; '.join(report.failed)}" if report.failed else "Everything held."
+        report.title(f"{outcome} ({time.monotonic() - started:.0f} s)")
         if options.keep:
             keep(stage, report)
     except Failed as error:
         report.check(False, str(error))
     except KeyboardInterrupt:
-        return 130
+        return 0 if options.keep and not report.failed else 130
     finally:
         stage.close()
     return 1 if report.failed else 0

@@ -80,9 +80,8 @@ def arrivals(report: Report, stage: Stage, approved_at: float) -> None:
     log = stage.accesses()
     wanted = [hop.request for hop in HOPS if hop.arrives]
     came = [f"{line['method']} {line['path']}" for line in log]
-    report.check(
-        came == wanted, f"the target saw {len(came)} requests: exactly those that were allowed", "" if came == wanted else f"{came}"
-    )
+    different = "" if came == wanted else str(came)
+    report.check(came == wanted, f"the target saw {len(came)} requests: exactly those that were allowed", different)
     report.check(all(line["key"] == "valid" for line in log), "each carried the API key, which only the gateway has")
     report.check(not any(line["proxy_authorization"] for line in log), "none carried the agent's token")
     held = [line for line in log if '"amount": 250' in line["body"] or '"amount":250' in line["body"]]
@@ -94,12 +93,10 @@ def secrets_kept(report: Report, output: str, stage: Stage, tokens: Mapping[str,
     forms = list(key_forms(stage.key))
     report.check(not any(form in output for form in forms), "the API key never reached the agent", "plain, base64 and URL form")
     written = {path: path.read_bytes() for path in stage.gateway.rglob("*") if path.is_file()}
-    for what, values in (("the API key", forms), ("no token", tokens.values())):
+    for what, values in (("the API key is", forms), ("the tokens are", list(tokens.values()))):
         holding = [str(path.relative_to(stage.base)) for path, data in written.items() if any(value.encode() in data for value in values)]
-        name = "the API key is" if what == "the API key" else "the tokens are"
-        report.check(
-            not holding, f"{name} in none of the {len(written)} files written: recordings, ledger, logs, database", ", ".join(holding)
-        )
+        where = f"in none of the {len(written)} files of the gateway: recordings, ledgers, logs, database"
+        report.check(not holding, f"{what} {where}", ", ".join(holding))
 
 
 def key_forms(key: str) -> Iterator[str]:
@@ -122,25 +119,13 @@ def recording(report: Report, stage: Stage) -> Path | None:
         return None
     # mitmdump of the installed package, without a script of ours and without a configuration of the user's
     program = "import sys; from mitmproxy.tools.main import mitmdump; mitmdump()"
-    words = [
-        sys.executable,
-        "-P",
-        "-c",
-        program,
-        "-nr",
-        str(found[0]),
-        "--set",
-        f"confdir={stage.base / 'stock'}",
-        "--set",
-        "flow_detail=1",
-    ]
-    done = stage.command(words)
+    options = ["--set", f"confdir={stage.base / 'stock'}", "--set", "flow_detail=1"]
+    done = stage.command([sys.executable, "-P", "-c", program, "-nr", str(found[0]), *options])
     recorded = [hop for hop in HOPS if hop.verdict not in ("not authenticated", "refused")]
     shown = [line for line in done.stdout.splitlines() if " << " in line]
     read = done.returncode == 0 and len(shown) == len(recorded)
-    report.check(
-        read, f"stock mitmdump -nr reads {len(shown)} exchanges from it", done.stderr.strip().splitlines()[-1] if done.returncode else ""
-    )
+    trouble = (done.stderr.strip().splitlines() or [""])[-1] if done.returncode else ""
+    report.check(read, f"stock mitmdump -nr reads {len(shown)} exchanges from it", trouble)
     return found[0]
 
 
