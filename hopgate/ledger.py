@@ -68,6 +68,7 @@ class Ledger:
         self._unsynced: list[int] = []  # descriptors to sync before the next batch
         self._after: deque[tuple[int, Callable[[], None]]] = deque()
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._refused: OSError | None = None
         self._writing = self._armed = self._reporting = self._closed = False
         self._fd = _open_locked(self.path, wait)
         try:
@@ -217,15 +218,18 @@ class Ledger:
         return batch, head
 
     def _write(self, batch: bytes, unsynced: list[int]) -> None:
-        """In the worker. One batch is on the disk as a whole or not at all."""
+        """In the worker. One batch is on the disk as a whole or not at all, and none after one that is not."""
         try:
+            if self._refused is not None:
+                raise self._refused
             for fd in unsynced:
                 os.fdatasync(fd)
             written = 0
             while written < len(batch):
                 written += os.write(self._fd, batch[written:] if written else batch)
             os.fdatasync(self._fd)
-        except OSError:
+        except OSError as error:
+            self._refused = error
             os.ftruncate(self._fd, self._size)
             raise
         finally:

@@ -23,8 +23,8 @@ from mitmproxy.version import FLOW_FORMAT_VERSION
 
 from hopgate import flow_format
 from hopgate.errors import Misconfigured, Unavailable
-from hopgate.ledger import Ledger
-from hopgate.recovery import expired_recordings, recover_recordings
+from hopgate.ledger import Ledger, sync_directory
+from hopgate.recovery import delete_recordings, expired_recordings, recover_recordings
 
 SEGMENT_SECONDS: Final = 1.0
 SEGMENT_BYTES: Final = 256 << 10
@@ -54,9 +54,7 @@ class Recording:
         self._closed = False
 
     def append(self, record: bytes) -> int:
-        """Write one record (an encoded flow) and return its offset in the file. Raises Unavailable; the file then ends with its
-        last whole record.
-        """
+        """Write one record (an encoded flow) and return its offset. Raises Unavailable; the file then ends with its last whole record."""
         if self.failed is not None or self._closed:
             raise Unavailable(self.failed or f"recording {self.session} is closed")
         offset = self.length
@@ -157,6 +155,7 @@ class Recordings:
             raise Unavailable(f"recording {session} cannot be made: {(error.strerror or str(error)).lower()}") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._sync_name(path.parent)
             with open(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(orjson.dumps({"session": session, "file": str(relative)}))
             self.ledger.append("recording_opened", session=session, file=str(relative), meta=dict(meta))
@@ -168,6 +167,13 @@ class Recordings:
         recording = Recording(self, session, path, fd, marker)
         self._open.add(recording)
         return recording
+
+    def _sync_name(self, directory: Path) -> None:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.ledger.sync_first(fd)
+        finally:
+            os.close(fd)
 
     def attest(self) -> None:
         """Put what was written since the last time into the ledger, for every open recording."""
@@ -187,7 +193,7 @@ class Recordings:
     async def recover(self) -> tuple[str, ...]:
         """Attest and cut what killed processes left, and return their sessions; to be called once, before the first `open`.
 
-        A torn end is moved to `<session>.torn`. What another process is writing is left alone. Raises Unavailable.
+        A torn end is moved to `<session>.<time>.torn`. What another process is writing is left alone. Raises Unavailable.
         """
         try:
             markers, sessions = recover_recordings(self.directory, self.markers, self.ledger)
@@ -204,17 +210,15 @@ class Recordings:
         if retention is None:
             return ()
         try:
-            old = [path for path in expired_recordings(self.directory, now - retention) if not (self.markers / path.stem).exists()]
-            for path in old:
+            old = await asyncio.to_thread(expired_recordings, self.directory, self.markers, now - retention)
+            for path, length in old:
                 name = path.relative_to(self.directory).as_posix()
-                self.ledger.append("recording_expired", session=path.stem, file=name, length=path.stat().st_size)
+                self.ledger.append("recording_expired", session=path.stem, file=name, length=length)
             await self.ledger.durable()
-            for path in old:
-                for beside in path.parent.glob(f"{path.stem}.*"):
-                    beside.unlink(missing_ok=True)
+            await asyncio.to_thread(delete_recordings, [path for path, _ in old])
         except OSError as error:
             raise Unavailable(f"recordings cannot be expired: {(error.strerror or str(error)).lower()}") from error
-        return tuple(path.stem for path in old)
+        return tuple(path.stem for path, _ in old)
 
     def _due(self, recording: Recording) -> None:
         self._dirty.add(recording)
@@ -241,3 +245,4 @@ def _make_private(directory: Path, top: Path) -> None:
     if directory != top:
         _make_private(directory.parent, top)
     directory.mkdir(mode=0o700, parents=directory == top, exist_ok=True)
+    sync_directory(directory.parent)

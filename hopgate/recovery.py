@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
@@ -18,12 +19,13 @@ from hopgate.verify.evidence import FILE, Evidence, Gathered, unpack
 
 
 def recover_recordings(directory: Path, markers: Path, ledger: Ledger) -> tuple[list[Path], list[str]]:
-    """Recover every recording that has a marker and no writer; the markers to remove once the ledger is durable come back. Raises
-    OSError, Unavailable.
+    """Recover every recording that has a marker and no writer. Raises OSError, Unavailable.
+
+    Back come the markers to remove once the ledger is durable, and the sessions that were recovered.
     """
     if not markers.is_dir() or not (left := sorted(markers.iterdir())):
         return [], []
-    known, done, recovered = _known(ledger.path.parent), [], []
+    known, done, recovered = _known(ledger.path.parent, {marker.name for marker in left}), [], []
     for marker in left:
         evidence = known.get(marker.name, Evidence(marker.name))
         name = _file_of(marker) or evidence.file
@@ -79,30 +81,28 @@ def _file_of(marker: Path) -> str:
     return matched[0] if matched and matched[1] == marker.name else ""
 
 
-def _known(ledgers: Path) -> Gathered:
-    """What the ledgers say, read without verifying: `verify` judges the same lines later."""
+def _known(ledgers: Path, sessions: set[str]) -> Gathered:
+    """What the ledgers say of these sessions, read without verifying: `verify` judges the same lines later."""
     gathered = Gathered()
     for line in lines_with(ledgers, b'"session":'):
-        try:
-            gathered.add(line)
-        except ValueError:
-            continue
+        if line.fields.get("session") in sessions:
+            with contextlib.suppress(ValueError):
+                gathered.add(line)
     return gathered
 
 
-def expired_recordings(directory: Path, before: float) -> Iterator[Path]:
-    """Recordings that nobody writes, last written before that time. Raises OSError."""
+def expired_recordings(directory: Path, markers: Path, before: float) -> list[tuple[Path, int]]:
+    """(file, bytes) of each recording last written before that time that nobody writes or has to recover. Raises OSError."""
+    old = []
     for path in sorted(directory.glob("*/*/*/*.mitm")):
-        if FILE.fullmatch(path.relative_to(directory).as_posix()) and path.stat().st_mtime < before and not _in_use(path):
-            yield path
+        status = path.lstat()
+        if status.st_mtime < before and FILE.fullmatch(path.relative_to(directory).as_posix()) and not (markers / path.stem).exists():
+            old.append((path, status.st_size))
+    return old
 
 
-def _in_use(path: Path) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+def delete_recordings(paths: Iterable[Path]) -> None:
+    """Delete recordings and what lies beside them for the same session. Raises OSError."""
+    for path in paths:
+        for beside in path.parent.glob(f"{path.stem}.*"):
+            beside.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -30,19 +30,23 @@ class Flow(NamedTuple):
 
 @dataclass(slots=True)
 class Compared:
-    """The result for one recording: its findings. `owners` tells which session a digest belongs to, as far as ledgers know."""
+    """The result for one recording: its findings. `ask` tells which session each digest belongs to; only damage makes it worth asking."""
 
     evidence: Evidence
     file: str
-    owners: Mapping[bytes, str]
+    ask: Callable[[], Mapping[bytes, str]]
     findings: list[Finding]
+
+    @property
+    def owners(self) -> Mapping[bytes, str]:
+        return self.ask()
 
     def found(self, kind: Kind, message: str, *, flow: int | None = None, offset: int | None = None) -> None:
         if len(self.findings) < MANY:
             self.findings.append(Finding(kind, self.file, message, self.evidence.session, flow=flow, offset=offset))
 
 
-def compare(state: Path, evidence: Evidence, owners: Mapping[bytes, str]) -> list[Finding]:
+def compare(state: Path, evidence: Evidence, owners: Callable[[], Mapping[bytes, str]]) -> list[Finding]:
     """Everything that is to be said about one recording; at least one finding."""
     result = Compared(evidence, f"recordings/{evidence.file}" if evidence.file else "recordings", owners, [])
     path = state / result.file
@@ -103,10 +107,11 @@ def _surplus(result: Compared, fd: int, end: int, size: int, still_open: bool) -
     if size == end or still_open:
         return
     flow = sum(len(entries) for entries in result.evidence.segments.values()) // ENTRY + 1
-    if result.evidence.closed is not None or result.evidence.recovered:
+    rest = _records(fd, end, size)
+    half = len(rest) == 1 and not rest[0].whole and bool(result.evidence.failed)  # a full disk, which refused even to cut it off
+    if (result.evidence.closed is not None or result.evidence.recovered) and not half:
         result.found("edited", f"{size - end} bytes stand behind the end that the ledger knows", flow=flow, offset=end)
         return
-    rest = _records(fd, end, size)
     whole = sum(item.whole for item in rest)
     result.found("interrupted", f"{whole} flows ({size - end} bytes) were written but not attested any more", flow=flow, offset=end)
     if not rest[-1].whole:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -77,7 +78,12 @@ def _claims_of_neighbours(directory: Path, claims: dict[str, dict[int, list[Clai
 
 
 def _recordings(state: Path, gathered: Gathered, asked: list[str]) -> list[Finding]:
-    owners = {digest: known.session for known in gathered.values() for entries in known.segments.values() for _, digest in unpack(entries)}
+    @functools.cache
+    def owners() -> dict[bytes, str]:
+        return {
+            digest: known.session for known in gathered.values() for entries in known.segments.values() for _, digest in unpack(entries)
+        }
+
     return [finding for session in asked for finding in compare(state, gathered[session], owners)]
 
 

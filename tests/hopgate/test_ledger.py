@@ -147,6 +147,27 @@ def test_a_disk_that_refuses_at_the_close_is_said(tmp_path: Path, monkeypatch: p
         ledger.close()
 
 
+async def test_nothing_is_written_behind_a_batch_that_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path / "ledger", "gateway-0", ledger_key(tmp_path))
+    await ledger.durable()
+    size, real, calls = ledger.path.stat().st_size, os.write, [0]
+
+    def fail_once(fd: int, data: bytes) -> int:
+        if data.startswith(b'{"i":') and not calls[0]:
+            calls[0] += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", fail_once)
+    waiting = asyncio.ensure_future(ledger.durable(ledger.append("decided")))
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="no space left"):
+        ledger.close()  # before the loop has heard of the refusal
+    with pytest.raises(Unavailable, match="no space left"):
+        await waiting
+    assert (ledger.path.stat().st_size, calls) == (size, [1])
+
+
 async def test_a_cancelled_waiter_disturbs_nobody(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger", "gateway-0", ledger_key(tmp_path))
     ledger.append("decided")

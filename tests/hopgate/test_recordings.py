@@ -163,6 +163,21 @@ def test_a_full_disk_ends_the_recording_at_its_last_whole_record(
     assert "no space left" in str(report.findings)
 
 
+def test_a_disk_that_does_not_even_let_cut_leaves_a_torn_end(
+    tmp_path: Path, ledger: Ledger, recordings: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = recordings.open("s1", {})
+    recording.append(flow())
+    refuse(recording, monkeypatch, after=50)
+    monkeypatch.setattr(os, "ftruncate", lambda fd, size: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+    with pytest.raises(Unavailable, match="nor cut back to its last whole record"):
+        recording.append(flow())
+    monkeypatch.undo()
+    recording.close()
+    ledger.close()
+    assert found(verify_state(tmp_path)) == [("interrupted", "s1.mitm"), ("torn", "s1.mitm")]
+
+
 def test_a_ledger_that_fails_ends_recordings(
     tmp_path: Path, recordings: Recordings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
