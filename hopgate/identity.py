@@ -22,7 +22,7 @@ from hopgate.tasks import spawn
 from hopgate.tokens import LocalKeys, check_opaque, is_opaque, new_opaque_token, parse_peer, scram_verifier, token_id
 from rules.model import Principal
 
-MAX_CACHED: Final = 10_000  # verified tokens kept in memory, about 2 KB each
+MAX_CACHED: Final = 4096  # verified tokens kept in memory, 2 to 20 KB each
 
 
 class StoredToken(Protocol):

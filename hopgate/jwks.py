@@ -78,7 +78,8 @@ def parse_jwks(data: bytes) -> KeySet:
 
 def parse_key(entry: Mapping[str, Any]) -> VerificationKey | None:
     """One JWK as a verification key, or None where it is not one that we take."""
-    if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
+    operations = entry.get("key_ops", ["verify"])
+    if entry.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None
     members = {name: entry.get(name) for name in _PUBLIC_MEMBERS.get(str(entry.get("kty")), ())}
     try:
@@ -86,11 +87,11 @@ def parse_key(entry: Mapping[str, Any]) -> VerificationKey | None:
     except (PyJWTError, ValueError, TypeError, KeyError):
         return None
     declared = entry.get("alg")
-    algorithms = algorithms if declared is None else algorithms & {declared}
+    algorithms = algorithms if declared is None else frozenset(each for each in algorithms if each == declared)
     if public is None or not algorithms:
         return None
     thumbprint = hashlib.sha256(orjson.dumps(members, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return VerificationKey(str(entry.get("kid", "")), frozenset(algorithms), public, thumbprint)
+    return VerificationKey(str(entry.get("kid", "")), algorithms, public, thumbprint)
 
 
 def _public(members: Mapping[str, Any]) -> tuple[PublicKey | None, frozenset[str]]:

@@ -37,16 +37,17 @@ class Clock:
 # --- keys and tokens
 
 
-@functools.cache
 def signing_key(algorithm: str, number: int = 0) -> Any:
     """A private key for a JWS algorithm; the same one for the same number, as RSA keys take long to make."""
-    match algorithm[:2]:
-        case "RS" | "PS":
-            return rsa.generate_private_key(65537, 2048)
-        case "ES":
-            curves = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
-            return ec.generate_private_key(curves[algorithm])
-    return ed25519.Ed25519PrivateKey.generate()
+    return _signing_key("RSA" if algorithm[:2] in ("RS", "PS") else algorithm, number)
+
+
+@functools.cache
+def _signing_key(kind: str, number: int) -> Any:
+    curves = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+    if kind == "RSA":
+        return rsa.generate_private_key(65537, 2048)
+    return ec.generate_private_key(curves[kind]) if kind in curves else ed25519.Ed25519PrivateKey.generate()
 
 
 def jwk(algorithm: str, kid: str, number: int = 0, **members: Any) -> dict[str, Any]:
@@ -91,6 +92,7 @@ class Provider:
         self.published = [0]
         self.answers: dict[str, Answer] = {}
         self.requests: list[str] = []
+        self.asked = threading.Event()  # set at the first request
         provider = self
 
         class Requests(BaseHTTPRequestHandler):
@@ -117,6 +119,7 @@ class Provider:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         self.requests.append(request.path)
+        self.asked.set()
         if self.cut:
             request.connection.close()
             request.close_connection = True
