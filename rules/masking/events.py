@@ -29,14 +29,15 @@ def mask_events(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
 
 def mask_event(event: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
     """Mask one event, with the empty line that ends it. Raises Unmaskable."""
+    mark = codecs.BOM_UTF8 if event.startswith(codecs.BOM_UTF8) else b""
     lines: list[tuple[bytes, bytes, bytes, bytes]] = []  # (as it was, field, value, line end)
-    for match in _LINE.finditer(event):
+    for match in _LINE.finditer(event[len(mark) :]):
         line, end = match.groups()
-        field, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")
+        field, _, value = line.partition(b":")
         lines.append((line, field, value.removeprefix(b" "), end))
     data = b"\n".join(value for _, field, value, _ in lines if field == b"data")
     masked = mask_text("", data, masks, counts) if data else data
-    pieces = []
+    pieces = [mark]
     written = False
     for line, field, value, end in lines:
         if field != b"data":

@@ -32,7 +32,8 @@ def mask_form(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
 
     text = data.decode("utf-8", "surrogateescape")
     masked = _mask_fields(text, field)
-    return data if masked == text else masked.encode("utf-8", "surrogateescape")
+    form = data if masked == text else masked.encode("utf-8", "surrogateescape")
+    return masks.scanner.secrets.mask(form, counts)  # doubly encoded, or with a `+` that is no blank
 
 
 def _text(value: Any) -> str:
@@ -43,8 +44,8 @@ def mask_url(url: str, names: NameMasks, scanner: Scanner, counts: Counts) -> st
     """Mask a path with its query (or a whole URL): query parameters by name, anything by detectors and known secrets."""
     rest, mark, fragment = url.partition("#")
     path, question, query = rest.partition("?")
-    path = _masked(path, unquote(path, errors="surrogateescape"), scanner, counts, safe="/:@[]!$&'()*+,;=~")
-    fragment = _masked(fragment, unquote(fragment, errors="surrogateescape"), scanner, counts, safe="/?=&")
+    path = _mask_encoded("/".join([_mask_encoded(segment, scanner, counts) for segment in path.split("/")]), scanner, counts)
+    fragment = _mask_encoded(fragment, scanner, counts)
 
     def field(name: str, value: str) -> tuple[str, str]:
         treatment = names[name] if names else None
@@ -53,15 +54,14 @@ def mask_url(url: str, names: NameMasks, scanner: Scanner, counts: Counts) -> st
             return scanner.mask_text(name, counts), treatment.of_text(value)
         return scanner.mask_text(name, counts), scanner.mask_text(value, counts)
 
-    return path + question + (_mask_fields(query, field) if query else "") + mark + fragment
+    return scanner.secrets.mask_text(path + question + (_mask_fields(query, field) if query else "") + mark + fragment, counts)
 
 
-def _masked(raw: str, decoded: str, scanner: Scanner, counts: Counts, *, safe: str) -> str:
-    """`raw` as it is, or its decoded form masked and encoded again. A spelling with `%2541` is found in the raw form."""
+def _mask_encoded(raw: str, scanner: Scanner, counts: Counts) -> str:
+    """A part of a URL as it is, or its decoded form masked and encoded again."""
+    decoded = unquote(raw, errors="surrogateescape")
     masked = scanner.mask_text(decoded, counts)
-    if masked != decoded:
-        return quote(masked, safe=safe, errors="surrogateescape")
-    return scanner.mask_text(raw, counts) if raw != decoded else raw
+    return raw if masked == decoded else quote(masked, safe="/:@[]!$&'()*+,;=~?", errors="surrogateescape")
 
 
 def _mask_fields(text: str, field: Field) -> str:

@@ -7,8 +7,10 @@ doubly), escaped as in JSON or as in HTML.
 from __future__ import annotations
 
 import binascii
+import re
 from functools import cached_property
 from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 import orjson
 import re2
@@ -86,6 +88,7 @@ class Literals:
         options.encoding = re2.Options.Encoding.LATIN1
         options.max_mem = 64 << 20
         options.never_capture = True
+        options.longest_match = True  # `abc%` may stand there as `abc%25`
         return tuple(re2.compile(_spellings(secret), options) for secret in self._secrets if len(secret) <= _LONGEST_SPELLED)
 
 
@@ -99,12 +102,28 @@ def _occurrences(data: bytes, form: bytes) -> list[Span]:
 
 
 def _plain_forms(secret: bytes) -> set[bytes]:
-    forms = {secret, secret.hex().encode(), secret.hex().upper().encode(), secret.replace(b"\n", b"\r\n"), secret.replace(b"\n", b"\\n")}
+    forms = _encoded_forms(secret) if len(secret) > _LONGEST_SPELLED else set()
+    forms |= {secret, secret.hex().encode(), secret.hex().upper().encode(), secret.replace(b"\n", b"\r\n"), secret.replace(b"\n", b"\\n")}
     try:
         forms.add(orjson.dumps(secret.decode())[1:-1])
     except UnicodeDecodeError:
         pass
     return forms
+
+
+def _encoded_forms(secret: bytes) -> set[bytes]:
+    """URL-encoded forms of a secret that is too long for every mixture of spellings."""
+    upper = {
+        quote(secret, safe="").encode(),
+        quote(secret).encode(),
+        quote_plus(secret).encode(),
+        quote(secret, safe=_UNRESERVED_MARKS).encode(),
+    }
+    return upper | {_HEX.sub(lambda match: match.group().lower(), form) for form in upper}
+
+
+_HEX: Final = re.compile(rb"%[0-9A-F]{2}")
+_UNRESERVED_MARKS: Final = "!~*'()"  # what JavaScript's encodeURIComponent leaves alone
 
 
 def _wide_forms(secret: bytes) -> set[bytes]:
@@ -116,7 +135,7 @@ def _wide_forms(secret: bytes) -> set[bytes]:
 
 
 def _base64_forms(secret: bytes) -> set[tuple[bytes, bool, bool]]:
-    """For 0, 1 and 2 bytes before it: the characters that depend on the secret alone, and whether it shares those beside them (RFC 4648)."""
+    """For 0, 1 and 2 bytes before it: the characters that depend on the secret alone; whether it shares those beside them (RFC 4648)."""
     forms = set()
     for shift in range(3):
         encoded = binascii.b2a_base64(b"\0" * shift + secret, newline=False).rstrip(b"=")

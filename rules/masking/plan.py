@@ -16,8 +16,9 @@ from rules.masking.names import NameMasks
 from rules.masking.result import Counts, Masked
 from rules.masking.scanner import Scanner
 from rules.masking.strategies import Treatment
-from rules.masking.streams import NDJSON, EventStream, LineStream, Stream
+from rules.masking.streams import EventStream, LineStream, Stream
 from rules.masking.terminal import TextStream
+from rules.masking.texts import NDJSON
 from rules.model import Mask
 
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})

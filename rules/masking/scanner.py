@@ -29,6 +29,8 @@ class Scanner:
         self.detectors = detectors
         self.literals = literals
         self._literal_treatment = Treatment(CREDENTIAL)
+        # for text that is looked at a second time in another form
+        self.secrets: Scanner = self if not detectors else Scanner((), literals)
         self._any: Any = any_of(frozenset(found.name for found, _ in detectors)) if detectors else None
 
     @classmethod

@@ -10,10 +10,6 @@ from rules.masking.result import Counts, Unmaskable
 from rules.masking.texts import mask_text
 
 LONGEST_UNIT: Final = 4 << 20  # bytes of one event or line
-NDJSON: Final = frozenset(
-    f"application/{name}"
-    for name in ("ndjson", "x-ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-seq", "stream+json", "x-json-stream")
-) | {"text/x-ndjson"}
 
 
 class Stream(Protocol):

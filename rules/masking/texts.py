@@ -11,6 +11,10 @@ from rules.masking.forms import mask_form
 from rules.masking.json_text import NotJson, mask_json, without_escapes
 from rules.masking.result import Counts, Unmaskable
 
+NDJSON: Final = frozenset(
+    f"application/{name}"
+    for name in ("ndjson", "x-ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-seq", "stream+json", "x-json-stream")
+) | {"text/x-ndjson"}
 _JSON_STARTS: Final = frozenset(b' \t\r\n{["-0123456789tfnNI')
 _BLANK: Final = b" \t\r\n\x1e"  # RFC 7464 begins each text with a record separator
 _SEQUENCE: Final = re.compile(rb"\A[\s\x1e]*[{\[\"]|\n[\s\x1e]*[{\[]")
@@ -32,14 +36,18 @@ def mask_text(essence: str, data: bytes, masks: DocumentMasks, counts: Counts) -
 
     Raises Unmaskable.
     """
+    if not data.strip(_BLANK):
+        return data
+    if essence in NDJSON and (masked := _mask_sequence(data, masks, counts)) is not None:
+        return masked
     if data[:1] and data[0] in _JSON_STARTS:
         try:
             return mask_json(data, masks, counts)
         except NotJson:
             pass
     for attempt in (_mask_sequence, _mask_wrapped):
-        if (masked := attempt(data, masks, counts)) is not None:
-            return masked
+        if (found := attempt(data, masks, counts)) is not None:
+            return found
     claims = "json" in essence
     if masks.has_paths and (claims or _LOOKS_JSON.match(data) is not None):
         raise Unmaskable("the body claims to be JSON, or looks like it, and does not parse")

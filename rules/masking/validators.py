@@ -32,10 +32,18 @@ def _decimals(data: bytes, start: int) -> bool:
     return start > 1 and data[start - 1] == 0x2E and data[start - 2] in _DIGITS
 
 
+_ESCAPE: Final = re.compile(rb"(?:\\[abfnrtv]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2}|\x1b\[[0-9;?]*[A-Za-z])\Z")
+
+
+def _glued(data: bytes, start: int) -> bool:
+    """Whether a word goes on into start; the letters of an escape (\\n, %3D, a terminal's colour) belong to no word."""
+    return _before(data, start) in _ALNUM and _ESCAPE.search(data, max(0, start - 16), start) is None
+
+
 def _part_of_number(data: bytes, start: int, end: int) -> bool:
     """Whether the digits at start:end go on in a longer word or number: 0.411…, 123-45-6789-0, a4111…"""
     before, after = _before(data, start), _after(data, end)
-    if before in _ALNUM or after in _ALNUM:
+    if _glued(data, start) or after in _ALNUM:
         return True
     if before == 0x2D and start > 1 and data[start - 2] in _DIGITS:
         return True
@@ -124,8 +132,6 @@ _BEARER_WORD: Final = re.compile(rb"(?i:bearer)(?:[ \t]|%20|\+){1,4}")
 
 def bearer(data: bytes, start: int, end: int) -> Span | None:
     """The token after the word (RFC 6750 2.1). Prose such as `bearer authentication` is left alone."""
-    if _before(data, start) in _ALNUM:
-        return None
     word = _BEARER_WORD.match(data, start, end)
     if word is None:
         return None
@@ -185,7 +191,7 @@ def card(data: bytes, start: int, end: int) -> Span | None:
     separators = set(_GROUPS.findall(data, start, end))
     if len(separators) > 1 and data[end - 4 : end].isdigit():
         return None
-    if _before(data, start) in _ALNUM or _decimals(data, start):
+    if _glued(data, start) or _decimals(data, start):
         return None
     while True:
         # `-123`, a check value, may follow: only what touches the number makes it another number
@@ -224,7 +230,7 @@ _IBAN_LENGTHS: Final = {code.encode(): length for length, codes in _IBAN_COUNTRI
 def iban(data: bytes, start: int, end: int) -> Span | None:
     """Country, its length and the check by 97 (ISO 13616); text that follows after a blank is left off."""
     length = _IBAN_LENGTHS.get(data[start : start + 2].upper())
-    if length is None or _before(data, start) in _ALNUM:
+    if length is None or _glued(data, start):
         return None
     number = bytearray()
     position = start
