@@ -10,7 +10,7 @@ from typing import Any
 from mitmproxy import ctx, exceptions, hooks
 from mitmproxy.proxy import mode_specs
 
-from addons import dispatch, http1, options, websockets
+from addons import dispatch, http1, options, websocket_messages
 from addons.gate import Gate
 from hopgate.config import Config, load_config
 from hopgate.errors import HopgateError, Misconfigured
@@ -36,7 +36,7 @@ def build(gate: Gate, script: str) -> list[Any]:
         Identify(gate, destinations),
         destinations,
         Enforce(gate, destinations),
-        websockets.WebSockets(record),
+        websocket_messages.WebSockets(record),
         Mask(gate),
         record,
     ]
@@ -95,7 +95,7 @@ def _begin(manager: Any) -> None:
     options.check_start(ctx.options, script)
     config = load_config(Path(ctx.options.hopgate).expanduser().absolute())
     http1.install()
-    websockets.install()
+    websocket_messages.install()
     _set_options(config)
     gate = Gate(config)
     chain = build(gate, script)

@@ -67,7 +67,11 @@ class Mask:
             raise PermissionError("a response to what was never allowed")
         if exchange.transfer_encoding not in (b"", b"chunked", b"identity"):
             self._replace(flow, "unmaskable", 502, "the response has a transfer coding that cannot be masked")
-        elif exchange.content_type.partition(";")[0].strip().lower() in STREAMED and exchange.method != "HEAD" and response.status_code not in _BODILESS:
+        elif (
+            exchange.content_type.partition(";")[0].strip().lower() in STREAMED
+            and exchange.method != "HEAD"
+            and response.status_code not in _BODILESS
+        ):
             self._stream(flow, exchange, response)
         else:
             # an addon or a late size check could turn the body into a stream that passes us by

@@ -18,7 +18,6 @@ from addons.fail_closed import Closed, fail_closed
 from addons.transports import close_client, close_server, kill
 
 
-
 class Tunnels:
     """Lets in HTTP and TLS (whose content is asked about again), and closes everything else."""
 

@@ -221,7 +221,9 @@ class Gateway:
         return [json.loads(line) for path in (self.directory / "var" / "ledger").glob("*.ndjson") for line in path.read_text().splitlines()]
 
     def everything_written(self) -> bytes:
-        files = [path for path in (self.directory / "var").rglob("*") if path.is_file() and "keys" not in path.parts and "ca" not in path.parts]
+        files = [
+            path for path in (self.directory / "var").rglob("*") if path.is_file() and "keys" not in path.parts and "ca" not in path.parts
+        ]
         return b"".join(path.read_bytes() for path in files) + self.output().encode()
 
 

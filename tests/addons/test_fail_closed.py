@@ -133,7 +133,9 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_every_hook_of_ours_is_guarded(config: Config) -> None:
     found = list(our_hooks(config))
-    assert {"request", "requestheaders", "responseheaders", "response", "error", "http_connect", "next_layer", "server_connect"} <= {n for _, n in found}
+    assert {"request", "requestheaders", "responseheaders", "response", "error", "http_connect", "next_layer", "server_connect"} <= {
+        n for _, n in found
+    }
     unguarded = [f"{type(addon).__name__}.{name}" for addon, name in found if not getattr(getattr(addon, name), "fail_closed", False)]
     assert unguarded == []
 

@@ -118,7 +118,10 @@ def test_a_pipelined_second_request_needs_its_own_token(gateway: Gateway, origin
 
 
 def test_the_token_never_goes_upstream(gateway: Gateway, origin: Origin) -> None:
-    gateway.get("http://api.test/items", headers=b"Proxy-Connection: keep-alive\r\nCookie: mine=1\r\nAuthorization: Bearer mine\r\nauthorization: x\r\n")
+    gateway.get(
+        "http://api.test/items",
+        headers=b"Proxy-Connection: keep-alive\r\nCookie: mine=1\r\nAuthorization: Bearer mine\r\nauthorization: x\r\n",
+    )
     seen = bytes(origin.seen)
     assert b"GET /items" in seen
     assert b"proxy-" not in seen.lower()
@@ -129,7 +132,9 @@ def test_the_token_never_goes_upstream(gateway: Gateway, origin: Origin) -> None
 
 def test_a_gzip_bomb_is_not_forwarded(gateway: Gateway, origin: Origin) -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
-    reply = gateway.request("POST", "http://api.test/items/1", headers=b"Content-Encoding: gzip\r\nContent-Type: application/json\r\n", body=bomb)
+    reply = gateway.request(
+        "POST", "http://api.test/items/1", headers=b"Content-Encoding: gzip\r\nContent-Type: application/json\r\n", body=bomb
+    )
     assert reply.status == 403
     assert bytes(origin.seen) == b""
 
@@ -137,7 +142,9 @@ def test_a_gzip_bomb_is_not_forwarded(gateway: Gateway, origin: Origin) -> None:
 # --- tunnels
 
 
-@pytest.mark.parametrize("data", [b"SSH-2.0-x\r\n", b"\x00\x01\x02\x03", b"EHLO x\r\n", b"\x05\x01\x00", b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"SSH-2.0-x\r\n", b"\x00\x01\x02\x03", b"EHLO x\r\n", b"\x05\x01\x00", b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n"]
+)
 def test_raw_bytes_in_a_tunnel_are_not_relayed(gateway: Gateway, origin: Origin, data: bytes) -> None:
     with gateway.tunnel("api.test:80", timeout=1) as client:
         client.send(data)
@@ -172,7 +179,9 @@ def test_a_tunnel_leads_to_its_own_authority_only(gateway: Gateway, origin: Orig
     assert bytes(origin.seen) == b""
 
 
-@pytest.mark.parametrize("upgrade", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 12\r\nSec-WebSocket-Key: x\r\n"])
+@pytest.mark.parametrize(
+    "upgrade", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 12\r\nSec-WebSocket-Key: x\r\n"]
+)
 @pytest.mark.parametrize("answered", [b"foo", b"h2c", b"websocket", b""])
 def test_a_switch_of_protocols_that_was_not_judged_is_cut(gateway: Gateway, origin: Origin, upgrade: bytes, answered: bytes) -> None:
     def switch(connection: Connection) -> None:
