@@ -110,6 +110,8 @@ class Identity:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        for issuer in self._issuers.values():
+            issuer.keys.close()
         self._issuers.clear()
         self._cache.clear()
         if self._client is not None:
@@ -233,7 +235,10 @@ def _storable(principal: Principal, key: str, now: float) -> str:
         "key": key,
         "parent": principal.token_id,
     }
-    return orjson.dumps(document).decode()
+    try:
+        return orjson.dumps(document).decode()
+    except TypeError:
+        raise Unauthenticated("the token's claims are nested too deep") from None
 
 
 def _stored(text: str) -> dict[str, Any]:

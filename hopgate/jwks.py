@@ -180,6 +180,11 @@ class KeyCache:
         finally:
             self._fetching = None
 
+    def close(self) -> None:
+        """Give up a fetch that is under way."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+
     async def follow(self) -> None:
         """Fetch again and again until cancelled."""
         while True:

@@ -389,6 +389,26 @@ async def test_what_is_not_exchanged(tmp_path: Path) -> None:
         assert len(g.store.rows) == before
 
 
+async def test_claims_too_deep_for_the_store_are_not_exchanged(tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(400):
+        deep = [deep]
+    async with gate(tmp_path) as g:
+        with pytest.raises(Unauthenticated, match="nested too deep"):
+            await g.identity.exchange(g.provider.token(deep=deep), peer=PEER)
+
+
+async def test_closing_gives_up_a_fetch_that_is_under_way(tmp_path: Path) -> None:
+    with Provider(clock=Clock()) as provider:
+        provider.answers["/keys"] = Answer(body=b"{", headers={"Content-Length": "1000"})
+        g = Gate(tmp_path, provider)
+        await g.identity.start()
+        await asyncio.to_thread(provider.asked.wait, 10)
+        await g.identity.close()
+        await asyncio.sleep(0)
+        assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and not task.cancelling()]
+
+
 async def test_a_store_that_does_not_answer_gives_no_token_and_knows_none(tmp_path: Path) -> None:
     async with gate(tmp_path) as g:
         g.store.down = True
