@@ -291,7 +291,7 @@ def _open_locked(path: Path, wait: bool) -> int:
     except OSError as error:
         raise Unavailable(f"{path}: cannot open the ledger: {(error.strerror or str(error)).lower()}") from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        _lock(fd, wait)
         os.fchmod(fd, 0o600)
         if fresh:
             sync_directory(path.parent)
@@ -302,6 +302,18 @@ def _open_locked(path: Path, wait: bool) -> int:
         os.close(fd)
         raise Unavailable(f"{path}: cannot lock the ledger: {(error.strerror or str(error)).lower()}") from error
     return fd
+
+
+def _lock(fd: int, wait: bool) -> None:
+    """`hopgate verify` takes a shared lock for a moment, to learn whether somebody is writing: that is no second gateway."""
+    for _ in range(0 if wait else 5):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return
+    fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def sync_directory(directory: Path) -> None:

@@ -17,6 +17,7 @@ from hopgate.verify.ledgers import MANY, is_locked
 from hopgate.verify.report import Finding, Kind
 
 _CHUNK: Final = 1 << 20
+_COMPARABLE: Final = 4_000_000  # pairs of flows
 
 
 class Flow(NamedTuple):
@@ -151,23 +152,41 @@ def _in_place(result: Compared, fd: int, expected: list[tuple[int, bytes]]) -> N
 
 def _diff(result: Compared, expected: list[tuple[int, bytes]], actual: list[Flow], size: int) -> None:
     wanted = [digest for _, digest in expected]
-    steps = SequenceMatcher(None, wanted, [item.digest for item in actual], autojunk=False).get_opcodes()
-    steps = [step for step in steps if step[0] != "equal"]
-    removed = {digest for _, a, b, _, _ in steps for digest in wanted[a:b]}
-    added = {item.digest for _, _, _, c, d in steps for item in actual[c:d]}
-    for _, a, b, c, d in steps:
+    steps = _steps(wanted, [item.digest for item in actual])
+    place = {digest: number for number, digest in enumerate(wanted)}
+    removed = {digest for a, b, _, _ in steps for digest in wanted[a:b]}
+    added = {item.digest for _, _, c, d in steps for item in actual[c:d]}
+    for a, b, c, d in steps:
+        latest = a - 1
         for item in actual[c:d]:
-            if item.digest in removed:
-                number = wanted.index(item.digest) + 1
-                result.found("reordered", f"flow {number} stands elsewhere than it was written", flow=number, offset=item.offset)
+            number = place[item.digest] if item.digest in removed else latest
+            if number > latest and number < b:
+                latest = number  # kept its order within this stretch
+            elif item.digest in removed:
+                result.found("reordered", f"flow {number + 1} stands elsewhere than it was written", flow=number + 1, offset=item.offset)
         foreign = [item for item in actual[c:d] if item.digest not in removed]
         gone = sum(digest not in added for digest in wanted[a:b])
         offset = actual[c].offset if c < len(actual) else size
-        # less than the next flow, and no more whole ones: nothing was put in
-        if gone and b == len(wanted) and d == len(actual) and all(not item.whole and item.length < expected[a][0] for item in foreign):
+        # less than the next flow, and no whole one: nothing was put in
+        if gone and b == len(wanted) and d == len(actual) and all(not item.whole and item.length < expected[a][0] for item in actual[c:d]):
             result.found("cut", f"{gone} flow{'' if gone == 1 else 's'} at the end are gone", flow=a + 1, offset=offset)
         else:
             _not_as_written(result, foreign, gone, a + 1, offset)
+
+
+def _steps(wanted: list[bytes], there: list[bytes]) -> list[tuple[int, int, int, int]]:
+    """The stretches a:b of what was written for which c:d stands now. Very different lists are one: comparing would take for ever."""
+    start, end = 0, 0
+    shorter = min(len(wanted), len(there))
+    while start < shorter and wanted[start] == there[start]:
+        start += 1
+    while end < shorter - start and wanted[-1 - end] == there[-1 - end]:
+        end += 1
+    middle, other = wanted[start : len(wanted) - end], there[start : len(there) - end]
+    if len(middle) * len(other) > _COMPARABLE:
+        return [(start, start + len(middle), start, start + len(other))]
+    steps = SequenceMatcher(None, middle, other, autojunk=False).get_opcodes()
+    return [(start + a, start + b, start + c, start + d) for tag, a, b, c, d in steps if tag != "equal"]
 
 
 def _not_as_written(result: Compared, foreign: list[Flow], gone: int, flow: int, offset: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,14 @@ def test_a_ledger_has_one_writer(tmp_path: Path) -> None:
         Ledger(tmp_path / "ledger", "gateway-0", ledger_key(tmp_path))
     ledger.close()
     Ledger(tmp_path / "ledger", "gateway-0", ledger_key(tmp_path)).close()
+
+
+def test_a_look_at_the_lock_does_not_keep_a_gateway_from_starting(tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger", "gateway-0", ledger_key(tmp_path)).close()
+    with (tmp_path / "ledger/gateway-0.ndjson").open("rb") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_SH)
+        threading.Timer(0.03, fcntl.flock, (file.fileno(), fcntl.LOCK_UN)).start()
+        Ledger(tmp_path / "ledger", "gateway-0", ledger_key(tmp_path)).close()
 
 
 def test_another_key_does_not_continue_a_ledger(tmp_path: Path) -> None:

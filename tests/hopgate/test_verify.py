@@ -289,6 +289,28 @@ def test_damage_to_a_recording_is_named(state: Path, what: str) -> None:
     assert (finding.session, finding.flow) == ("s1", flow)
 
 
+@pytest.mark.parametrize(
+    ("change", "kinds"),
+    [
+        (lambda flows: flows[::2], {"deleted"}),
+        (lambda flows: flows[::-1], {"reordered"}),
+        (lambda flows: [record(f"other {n}") for n in range(len(flows))], {"edited"}),
+        (lambda flows: flows[5:], {"deleted"}),
+    ],
+)
+def test_a_long_recording_that_differs_everywhere_takes_no_longer(
+    tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], kinds: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hopgate.verify.flows._COMPARABLE", 100)
+    write(tmp_path, sessions=("s1",), flows=60)
+    path = file_of(tmp_path, "s1")
+    path.write_bytes(b"".join(change(flows_of(path))))
+    report = verify_state(tmp_path)
+    assert {kind for kind, _ in found(report)} == kinds
+    assert report.verdict == "altered"
+    assert len(report.findings) < 60
+
+
 def test_a_missing_recording_is_found(state: Path) -> None:
     file_of(state, "s1").unlink()
     assert found(verify_state(state)) == [("recording_missing", "s1.mitm")]
