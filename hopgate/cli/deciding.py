@@ -52,8 +52,8 @@ def judged(
     config: Config, principal: Principal, target: ConnectionConfig, operation: Operation | None, moment: datetime, peer: str
 ) -> dict[str, Any]:
     """What `--json` prints. A session that is not allowed ends it: its effect is the whole effect."""
-    from hopgate.opening import session_operation
     from hopgate.rulefiles import load_rule_set
+    from hopgate.sessions import session_operation
 
     rules = load_rule_set(config)
     session = _judged(session_operation(target.rule_view, peer, moment), principal, target.rule_view, rules)

@@ -54,4 +54,4 @@ def test_only_sessions_make_grants() -> None:
             names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
             if "grant_session" in names:
                 callers.add(str(path.relative_to(ROOT)))
-    assert callers == {"hopgate/sessions.py"}
+    assert callers == {"hopgate/sessions/session.py"}

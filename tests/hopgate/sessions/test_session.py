@@ -245,6 +245,24 @@ async def test_a_cancelled_wait_withdraws_what_does_not_outlive_its_caller(tmp_p
         assert len(await w.events("withdrawn")) == 1
 
 
+async def test_what_may_pass_at_once_is_decided_without_waiting_and_nothing_else_is(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        session = await w.enter()
+        decision = session.authorize_now(request())
+        assert decision is not None
+        assert decision.allowed
+        again = session.authorize_now(request(), decision)
+        assert again is not None
+        assert again.operation != decision.operation
+        assert session.authorize_now(request("POST")) is None
+        assert session.authorize_now(request(path="/admin/x")) is None
+        w.files.current = rules_of(
+            RULES.replace("{id: read, on: http, match: {method: GET}, effect: allow}", "{id: read, on: http, effect: deny}")
+        )
+        assert session.authorize_now(request(), again) is None
+        assert [line["effect"] for line in await w.events("decided")] == ["allow"] * 3
+
+
 @pytest.mark.parametrize("broken", ["rules", "approvals", "facts"])
 async def test_whatever_raises_denies(tmp_path: Path, broken: str) -> None:
     async with world(tmp_path) as w:

@@ -40,6 +40,10 @@ class Allowance:
             self._operations += 1
         return None
 
+    def give_back(self) -> None:
+        """Uncount the operation that was taken last: it will be asked for again."""
+        self._operations = max(0, self._operations - 1)
+
 
 def _spent(message: str) -> Decision:
     return Decision("deny", rules=("limits",), message=message)
