@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -9,14 +10,17 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
+from rules.printable import visible
 
 MAX_TEXT: Final = 1 << 20  # characters of one file
 MAX_NODES: Final = 200_000  # aliases counted each time they are used
 MAX_DEPTH: Final = 24
 MAX_PROBLEMS: Final = 200
 _TAG: Final = "tag:yaml.org,2002:"
+_TYPES: Final = frozenset({"str", "int", "float", "bool", "null", "timestamp", "value", "merge", "seq", "map"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.line}:{self.column}: {self.text}" if self.line else f"{self.source}: {self.text}"
+        place = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        return visible(f"{place}: {self.text}")
 
 
 class RuleErrors(ValueError):
@@ -67,11 +72,16 @@ class Reader:
             self.problems.append(Problem(source, 0, 0, f"a rule file has at most {MAX_TEXT} characters, this one {len(text)}"))
             return None
         try:
-            root = YAML(typ="safe", pure=True).compose(text)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", ReusedAnchorWarning)
+                root = YAML(typ="safe", pure=True).compose(text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             reason = str(error.problem or error.context or "not YAML").splitlines()[0]
             self.problems.append(Problem(source, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, f"not YAML: {reason}"))
+            return None
+        except ReusedAnchorWarning:
+            self.problems.append(Problem(source, 0, 0, "an anchor is defined twice"))
             return None
         except (YAMLError, ValueError, RecursionError, AttributeError, AssertionError, IndexError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else (str(error).splitlines() or ["unreadable"])[0]
@@ -95,7 +105,7 @@ class Reader:
             raise OverflowError(f"more than {MAX_NODES} values, aliases counted each time they are used")
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         tag = str(node.tag)
-        if not tag.startswith(_TAG):
+        if not tag.startswith(_TAG) or tag.removeprefix(_TAG) not in _TYPES:
             self.problems.append(Problem(source, line, column, f"tags such as `{tag[:40]}` mean nothing here"))
         match node:
             case ScalarNode():
@@ -160,7 +170,7 @@ def _decimal(text: str) -> Decimal:
 
 def nearest(word: str, expected: Sequence[str]) -> str:
     """`, did you mean `effect`?`, or the list of what was expected."""
-    close = get_close_matches(word, expected, n=1, cutoff=0.7)
+    close = get_close_matches(word, expected, n=1, cutoff=0.7) or [one for one in expected if len(word) > 2 and one.startswith(word)]
     if close:
         return f"did you mean `{close[0]}`?"
     return f"expected one of {', '.join(expected)}"

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from rules.bodies import FORM, MAX_BODY, Undecodable, decode_content, parse_body
 from rules.model import UNKNOWN, Exact, Operation
-from rules.request_target import AmbiguousPath, AmbiguousRequest, canonical_method, canonical_path, form_parameters, query_parameters
+from rules.printable import visible
+from rules.request_target import AmbiguousPath, AmbiguousRequest, canonical_method, canonical_path, query_parameters
 
 __all__ = [
     "AmbiguousPath",
@@ -207,16 +208,28 @@ def incomplete_reason(facts: HttpFacts) -> str:
     return _body_reason(facts)
 
 
+def _overriding_parameter(facts: HttpFacts, content_type: str) -> str | None:
+    """Where a parameter `_method` is, which Rails, Laravel and Symfony take for the method."""
+    query = facts.raw_path.partition("?")[2]
+    if query and ("_method" in query or "%" in query):
+        parameters = facts.get("query")
+        if "_method" in (parameters if isinstance(parameters, Mapping) else query):
+            return "query"
+    if facts.body and content_type == FORM:
+        form = facts.get("body")
+        if "_method" in form if isinstance(form, Mapping) else b"_method" in facts.body:
+            return "form"
+    if facts.body and content_type == "multipart/form-data" and b"_method" in facts.body:
+        return "form"
+    return None
+
+
 def _body_reason(facts: HttpFacts) -> str:
     content_type = facts.get("content_type")
     if content_type.startswith("application/grpc"):
         return "gRPC messages are not read"
-    if "_method" in facts.raw_path.partition("?")[2]:
-        return "the query may override the method (`_method`)"
-    if content_type == FORM and facts.body and b"_method" in facts.body:
-        parameters = form_parameters(facts.body.decode("latin-1"))
-        if parameters is None or "_method" in parameters:
-            return "the form overrides the method (`_method`)"
+    if (place := _overriding_parameter(facts, content_type)) is not None:
+        return f"the {place} overrides the method (`_method`)"
     if facts.values("content-encoding"):
         try:
             facts.content()
@@ -232,7 +245,7 @@ def request_operation(facts: HttpFacts) -> Operation:
     """The operation of a request. It is incomplete, with the reason, where servers might read it differently."""
     reason = facts.get("reason")
     path = facts.get("path")
-    shown = path if isinstance(path, str) else _visible(facts.raw_path.partition("?")[0])
+    shown = path if isinstance(path, str) else visible(facts.raw_path.partition("?")[0])
     return Operation(
         kind="http",
         facts=facts,
@@ -240,7 +253,7 @@ def request_operation(facts: HttpFacts) -> Operation:
         reason=reason if isinstance(reason, str) else "the request cannot be read",
         writes=facts.method not in SAFE_METHODS,
         exact=lambda: exact_request(facts),
-        title=f"{_visible(facts.method)} {shown}"[:512],
+        title=f"{visible(facts.method)} {shown}"[:512],
     )
 
 
@@ -286,7 +299,7 @@ def exact_request(facts: HttpFacts) -> Exact:
     covered = _covered(facts.fields)
     shown = {name: "[redacted]" if name in _CREDENTIALS else value for name, value in covered}
     path = facts.get("path")
-    target = path if isinstance(path, str) else _visible(facts.raw_path.partition("?")[0])
+    target = path if isinstance(path, str) else visible(facts.raw_path.partition("?")[0])
     lines = [f"{facts.method} {facts.scheme}://{facts.host}:{facts.port}{facts.raw_path}"]
     lines += [f"{name}: {'[redacted]' if name in _CREDENTIALS else value}" for name, value in covered]
     text = "\n".join([*lines, "", _readable(facts)])
@@ -329,7 +342,3 @@ def _readable(facts: HttpFacts) -> str:
         return facts.content().decode("utf-8")
     except ValueError:  # Undecodable, UnicodeDecodeError
         return (facts.body or b"").decode("utf-8", "backslashreplace")
-
-
-def _visible(text: str) -> str:
-    return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
