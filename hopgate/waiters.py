@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Final
 
-from hopgate.errors import Denied, Unavailable
+from hopgate.errors import Denied
 from hopgate.store import Approval, Store, Subscription
-
-_STALE: Final = 2.0  # seconds without a look at the store after which nobody waits on
 
 
 class Waiters:
@@ -66,12 +63,10 @@ class Waiters:
             if left <= 0:
                 await expire()
                 continue
-            # the clock may jump: nobody sleeps through a deadline by more than a second
+            # the clock may jump and the store may go: nobody sleeps through either for more than a second
             pause = min(left, 1.0, 1.0 if until is None else max(0.0, until - loop.time()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), pause)
-            if self._subscription is None or self._subscription.age > _STALE:
-                raise Unavailable("the store does not answer: the decision of the reviewers cannot be read")
 
     async def _read(self) -> None:
         if not self._events:

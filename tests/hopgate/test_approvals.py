@@ -113,6 +113,21 @@ async def test_an_approval_names_who_gave_it_and_ends_unused(tmp_path: Path) -> 
         assert at.told[-1][1]["by"] == "system:timeout"
 
 
+async def test_what_is_past_its_time_is_not_used_even_before_anybody_has_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody_looks(now: float) -> bool:
+        return False
+
+    async with desk(tmp_path) as at:
+        pending, approved = await at.ask(), await at.ask(exact=OTHER)
+        await at.approvals.decide(approved, ALICE, "approve")
+        monkeypatch.setattr(at.store, "has_overdue", nobody_looks)
+        at.clock.now += 600.0
+        with pytest.raises(Conflict, match="expired"):
+            await at.approvals.decide(pending, ALICE, "approve")
+        assert await at.approvals.spend(AGENT, "orders", OTHER) is None
+        assert [await at.state(each) for each in (pending, approved)] == ["pending", "approved"]
+
+
 async def test_one_denial_settles_it(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         approval = await at.ask(holds=(TWO,))
