@@ -47,8 +47,6 @@ def verify(
 
 def _heads(directory: Path) -> tuple[Head, ...]:
     """What the store has seen of the ledgers: it tells an end that was cut away from an interruption. Without it ledgers speak alone."""
-    import orjson
-
     from hopgate.errors import HopgateError
     from hopgate.ledger_format import Head
     from hopgate.store import Store
@@ -59,8 +57,8 @@ def _heads(directory: Path) -> tuple[Head, ...]:
             rows = await store.list_heads()
         finally:
             await store.close()
-        # heads without their signature prove nothing
-        return tuple(Head(**orjson.loads(row.head)["hopgate_head"]) for row in rows if row.head.startswith("{"))
+        # the store keeps no signatures: its heads can accuse, and cannot vouch
+        return tuple(Head(row.process, row.n, int(row.at * 1e9), row.final, row.head, "") for row in rows)
 
     if not (directory / "state.db").exists():
         return ()
