@@ -7,8 +7,10 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jwt.algorithms import RSAAlgorithm
 
 from hopgate.errors import Unauthenticated, Unavailable
 from hopgate.jwks import COOL_DOWN, MAX_KEYS, MAX_STALE, KeyCache, KeySet, parse_jwks, parse_key
@@ -66,6 +68,11 @@ NO_KEYS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("entry", NO_KEYS, ids=lambda entry: json.dumps(entry)[:60])
 def test_what_is_no_verification_key(entry: dict[str, Any]) -> None:
     assert parse_key(entry) is None
+
+
+def test_a_short_rsa_key_is_no_key() -> None:
+    short = rsa.generate_private_key(65537, 1024).public_key()
+    assert parse_key({**RSAAlgorithm.to_jwk(short, as_dict=True), "kid": "k"}) is None
 
 
 def test_a_private_key_published_by_mistake_is_taken_as_its_public_half() -> None:

@@ -78,6 +78,9 @@ async def test_a_broken_or_deleted_file_leaves_the_old_rules_in_force(tmp_path: 
     assert rules.current is before
     assert rules.error is not None
     assert str(file) in str(rules.error)
+    told = rules.error
+    assert not await rules.refresh()
+    assert rules.error is told  # what has not changed is not read again
     file.unlink()
     assert not await rules.refresh()
     assert rules.current is before
