@@ -46,7 +46,8 @@ class Failed(Exception):
 class Stage:
     """Everything that the demonstration starts. Close it to stop all of it and delete its directory."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, rules: str = "") -> None:
+        self.rules = rules  # YAML; the demonstration's own when empty
         self._temporary = directory is None
         self.base = Path(tempfile.mkdtemp(prefix="hopgate-demo-")) if directory is None else directory.absolute()
         self.gateway, self.agent = self.base / "gateway", self.base / "agent"
@@ -62,7 +63,7 @@ class Stage:
     def open(self) -> None:
         """Configuration, secret, billing API, gateway: in that order. Raises Failed."""
         self.config.write_text(_CONFIG.format(origin=self.origin, proxy=self.proxy, health=self.health))
-        (self.gateway / "rules.yaml").write_text(files("playground.demo").joinpath("rules.yaml").read_text())
+        (self.gateway / "rules.yaml").write_text(self.rules or files("playground.demo").joinpath("rules.yaml").read_text())
         self.hopgate("secrets", "set", "billing", stdin=self.key)
         self._spawn(
             [sys.executable, "-P", "-m", "playground.billing", "--port", str(self.origin), "--log", str(self.access_log)],
@@ -74,8 +75,8 @@ class Stage:
         self._spawn([sys.executable, "-P", "-m", "hopgate", "up", "--config", str(self.config)])
         self._await_gateway()
 
-    def token(self, subject: str, group: str) -> str:
-        return self.hopgate("token", "issue", "--subject", subject, "--group", group, "--ttl", "1h").strip()
+    def token(self, subject: str, group: str, *more: str) -> str:
+        return self.hopgate("token", "issue", "--subject", subject, "--group", group, "--ttl", "1h", *more).strip()
 
     def hopgate(self, *arguments: str, stdin: str = "", token: str = "", fails: bool = False) -> str:
         """What `hopgate …` prints. With `fails` it must end with a status other than 0, and stderr is given back too. Raises Failed."""
