@@ -60,7 +60,7 @@ class Plan:
     def headers(self, fields: Fields) -> tuple[tuple[tuple[bytes, bytes], ...], Mapping[str, int]]:
         """Mask header fields: whole values by name, parts by detectors and known secrets, parameters of URLs in them by name."""
         named = self._headers
-        suspicious = bool(self._scanner) and self._scanner.candidates(b"\n".join([value for _, value in fields]))
+        suspicious = bool(self._scanner) and self._scanner.narrowed(b"\n".join([value for _, value in fields])) is not None
         names = [name.decode("latin-1").lower() for name, _ in fields]
         if not suspicious and not (named and any(named[name] for name in names)) and not self._query:
             return tuple(fields), _NOTHING
@@ -76,8 +76,7 @@ class Plan:
             return treatment.of_bytes(value).translate(None, b"\r\n\0")
         if name.encode("latin-1") in _URL_HEADERS:
             url, found = self.url(value.decode("utf-8", "surrogateescape"))
-            for rule, count in found.items():
-                counts[rule] = counts.get(rule, 0) + count
+            counts.add_all(found)
             return url.encode("utf-8", "surrogateescape").translate(None, b"\r\n\0") if found else value
         masked = self._scanner.mask(value, counts)
         return value if masked is value else masked.translate(None, b"\r\n\0")
@@ -86,6 +85,10 @@ class Plan:
         """Mask a path with its query, or a whole URL. What is not hidden keeps its spelling."""
         if not self._query and not self._scanner:
             return path_and_query, _NOTHING
+        if not self._query and "%" not in path_and_query and "+" not in path_and_query:
+            # nothing to decode: what the whole does not hold, no part holds
+            if not self._scanner.candidates(path_and_query.encode("utf-8", "surrogatepass")):
+                return path_and_query, _NOTHING
         counts = Counts()
         return mask_url(path_and_query, self._query, self._scanner, counts), counts
 
