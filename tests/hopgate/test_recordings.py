@@ -122,6 +122,18 @@ async def test_markers_go_when_the_close_is_durable(tmp_path: Path, recordings: 
     assert list(recordings.markers.iterdir()) == []
 
 
+def test_flows_are_on_the_disk_before_their_digests(
+    tmp_path: Path, recordings: Recordings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = recordings.open("s1", {})
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    recording.append(flow())
+    recording.attest()
+    ledger.close()
+    assert synced == [path.stat().st_ino for path in (recording.path.parent, recording.path, ledger.path)]
+
+
 def test_another_flow_format_is_refused(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLOW_FORMAT_VERSION", 22)
     with pytest.raises(Misconfigured, match="has flow format 22, hopgate writes 21"):
@@ -308,8 +320,12 @@ async def test_a_marker_cannot_name_another_file(tmp_path: Path, recordings: Rec
     recordings.open("s0", {}).close()
     (recordings.markers / "s1").write_bytes(orjson.dumps({"session": "s1", "file": "../precious"}))
     (recordings.markers / "s2").write_bytes(b"{")
+    stranger = tmp_path / "recordings/2026/01/01/s9.mitm"
+    stranger.parent.mkdir(parents=True)
+    stranger.write_bytes(b"torn")
+    (recordings.markers / "s3").write_bytes(orjson.dumps({"session": "s3", "file": "2026/01/01/s9.mitm"}))
     assert await recordings.recover() == ()
-    assert precious.read_bytes() == b"not a flow"
+    assert (precious.read_bytes(), stranger.read_bytes()) == (b"not a flow", b"torn")
 
 
 def test_a_disk_quota_ends_the_session_and_the_recording_stays_readable(tmp_path: Path) -> None:

@@ -201,6 +201,14 @@ def test_an_end_cut_is_seen_by_the_next_start_of_another_process(state: Path) ->
     assert found(verify_state(state)) == [("cut", "http-0.ndjson")]
 
 
+def test_a_ledger_written_anew_with_the_key_contradicts_what_its_neighbour_saw(state: Path) -> None:
+    write(state, "http-1", sessions=())
+    shutil.rmtree(state / "recordings")
+    (state / "ledger/http-0.ndjson").unlink()
+    write(state, sessions=("s1", "s2"), flows=9)
+    assert found(verify_state(state)) == [("rechained", "http-0.ndjson")]
+
+
 def test_a_start_that_finds_less_than_the_store_knows_says_so_for_ever(state: Path) -> None:
     head = older_head(state)
     Ledger(state / "ledger", "http-0", ledger_key(state), known=head).close()
@@ -377,6 +385,16 @@ async def test_what_retention_deleted_is_expired_not_missing(state: Path) -> Non
     assert (report.verdict, found(report)) == ("whole", [("expired", "s1.mitm"), ("expired", "s2.mitm")])
 
 
+async def test_what_a_kill_left_is_not_expired_before_it_is_recovered(state: Path) -> None:
+    ledger = Ledger(state / "ledger", "http-0", ledger_key(state))
+    recordings = Recordings(state, ledger, Config(retention=60))
+    (recordings.markers / "s1").touch()
+    assert await recordings.expire(file_of(state, "s1").stat().st_mtime + 120) == ("s2",)
+    assert await Recordings(state, ledger, Config(retention=None)).expire(1e12) == ()
+    ledger.close()
+    assert found(verify_state(state)) == [("expired", "s2.mitm")]
+
+
 def test_every_flipped_byte_of_a_recording_is_found(tmp_path: Path) -> None:
     write(tmp_path, sessions=("s1",), flows=3)
     path = file_of(tmp_path, "s1")
@@ -452,6 +470,7 @@ def test_a_ledger_that_says_nonsense_over_the_key_is_no_crash(tmp_path: Path) ->
     for event, fields in [
         ("recording_opened", {"session": "s1", "file": "../../etc/passwd"}),
         ("recording_opened", {"session": 7}),
+        ("recording_opened", {"session": "s1", "file": "2026/01/01/s2.mitm"}),
         ("segment", {"session": "s1", "offset": "x", "records": [[1, "zz"]]}),
         ("segment", {"session": "s1", "offset": 0, "records": 4}),
         ("recording_closed", {"session": "s1", "length": "many", "records": 1, "failed": ""}),
@@ -460,7 +479,7 @@ def test_a_ledger_that_says_nonsense_over_the_key_is_no_crash(tmp_path: Path) ->
         ledger.append(event, **fields)
     ledger.close()
     report = verify_state(tmp_path)
-    assert sum(finding.kind == "edited" for finding in report.findings) == 6
+    assert sum(finding.kind == "edited" for finding in report.findings) == 7
 
 
 def test_every_kind_is_explained() -> None:
