@@ -19,7 +19,8 @@ from sqlalchemy import text
 from hopgate.errors import Conflict, Misconfigured, Unavailable
 from hopgate.store import Store, database
 from hopgate.store.schema import VERSION
-from tests.hopgate.people import AGENT, EXACT, HOLD, NOW, desk, opened
+from rules.model import Exact
+from tests.hopgate.people import AGENT, ALICE, EXACT, HOLD, NOW, desk, opened
 
 SECRET = "hunter2-is-not-to-be-told"
 
@@ -31,12 +32,17 @@ def by_hand(state: Path, statement: str) -> None:
 
 
 async def test_the_file_is_the_owners_alone(tmp_path: Path) -> None:
-    os.umask(os.umask(0) & 0)
-    async with opened(tmp_path / "a" / "var") as store:
+    mask = os.umask(0)
+    try:
+        store = await Store.open(tmp_path / "a" / "var")
         await store.save_head("p", 1, "00", False, NOW)
+    finally:
+        os.umask(mask)
+    async with opened(tmp_path / "a" / "var"):
         for name in ("state.db", "state.db-wal", "state.db-shm"):
             assert stat.S_IMODE((tmp_path / "a" / "var" / name).stat().st_mode) == 0o600
         assert stat.S_IMODE((tmp_path / "a" / "var").stat().st_mode) == 0o700
+    await store.close()
 
 
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -195,25 +201,23 @@ async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path, monke
         approval = await at.ask()
         blocker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Unavailable, match="database is locked"):
-            await at.approvals.spend(AGENT, "orders", EXACT) or await at.store.lock("all", "", "x", "y")
-        with pytest.raises(Unavailable):
-            await at.ask()
+        for use in (at.approvals.spend(AGENT, "orders", EXACT), at.ask(), at.approvals.decide(approval, ALICE, "approve")):
+            with pytest.raises(Unavailable, match="database is locked"):
+                await use
         blocker.execute("ROLLBACK")
         blocker.close()
         assert await at.state(approval) == "pending"
 
 
 async def test_a_full_database_is_unavailable_and_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(tmp_path) as store:
+    async with opened(tmp_path):
         pass
     monkeypatch.setattr(database, "_PRAGMAS", ("max_page_count=1",))
     async with desk(tmp_path) as at:
         with pytest.raises(Unavailable, match="full"):
-            await at.approvals.request(AGENT, "s", "orders", [HOLD], EXACT.__class__("t", "x" * 100_000, b""))
+            await at.approvals.request(AGENT, "s", "orders", [HOLD], Exact("t", "x" * 100_000, b""))
         assert await at.store.list_approvals() == ()
-        assert at.events[-1:] in ([], ["approval_undone"])
-    assert store is not None
+        assert at.events == []
 
 
 def test_a_read_only_database_is_unavailable(tmp_path: Path) -> None:
