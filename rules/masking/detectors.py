@@ -116,13 +116,26 @@ def detector(name: str) -> Detector:
 
 
 @lru_cache(maxsize=128)
-def any_of(names: frozenset[str]) -> Any:
+def set_of(names: tuple[str, ...]) -> Any:
+    """A compiled RE2 set: `.Match(data)` gives the indices of the detectors that have a candidate, in one pass."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.max_mem = 64 << 20
+    patterns = re2.Set.SearchSet(options)
+    for name in names:
+        patterns.Add(_BY_NAME[name].pattern)
+    patterns.Compile()
+    return patterns
+
+
+@lru_cache(maxsize=128)
+def any_of(names: tuple[str, ...]) -> Any:
     """One RE2 program that matches wherever one of these detectors has a candidate; for a first look."""
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.never_capture = True
     options.max_mem = 32 << 20
-    return re2.compile(b"|".join(b"(?:" + _BY_NAME[name].pattern + b")" for name in sorted(names)), options)
+    return re2.compile(b"|".join(b"(?:" + _BY_NAME[name].pattern + b")" for name in names), options)
 
 
 def find(text: str | bytes, names: Iterable[str] = DETECTORS) -> list[tuple[int, int, str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from typing import Any, Final
 
 import orjson
 
@@ -15,7 +17,9 @@ from rules.masking.strategies import Treatment, strongest
 type Holder = list[Any]
 type Hits = dict[tuple[int, Any], tuple[Any, Any, Treatment]]
 
-_SHORTEST_NUMBER = 12  # digits of the shortest number that a detector knows
+_SMALLEST_FINDABLE: Final = 10**11  # numbers that a detector knows have twelve digits and more
+_NUMBERS: Final = frozenset((int, float, Number))
+_CONTAINERS: Final = frozenset((dict, list))
 
 
 class DocumentMasks:
@@ -28,21 +32,27 @@ class DocumentMasks:
         self.scanner = scanner
         self.has_paths = bool(paths)
 
-    def may_touch(self, text: bytes, plain: bytes) -> bool:
-        """False: nothing in this JSON text is hidden by any mask. `text` holds escapes only where it must, `plain` none."""
-        if any(self._named_in(path, text) for path, _ in self._paths) or any(self._needs.get(name, b"") in text for name in self._anywhere):
-            return True
-        return bool(self.scanner) and (self.scanner.candidates(plain) or self.scanner.candidates(text))
+    def named_in(self, text: bytes) -> bool:
+        """False: no JSONPath matches in this JSON text, which holds escapes only where it must."""
+        return any(self._needs.get(name, b"") in text for name in self._anywhere) or any(
+            self._named_in(path, text) for path, _ in self._paths
+        )
 
-    def apply(self, holder: Holder, counts: Counts, text: bytes | None, plain: bytes | None) -> bool:
-        """Mask `holder[0]`; whether anything changed. `text` and `plain` as above, or None: then nothing is known of the text.
+    def apply(self, holder: Holder, counts: Counts, text: bytes | None, scanner: Scanner | None) -> bool:
+        """Mask `holder[0]`; whether anything changed. `text` as above, or None: nothing is known. `scanner` knows all that it may hold.
 
         Raises Unmaskable where a path fails on this document.
         """
-        hits = self._hits(holder, text)
-        scanner: Scanner | None = self.scanner or None
-        if scanner is not None and text is not None and plain is not None:
-            scanner = scanner.narrowed(plain, literals_in=text)
+        anywhere = {name: treatment for name, treatment in self._anywhere.items() if text is None or self._needs.get(name, b"") in text}
+        paths = [pair for pair in self._paths if text is None or self._named_in(pair[0], text)]
+        if scanner is None and not paths:
+            return bool(anywhere) and _replace(holder, anywhere, counts)
+        hits: Hits = {}
+        if anywhere:
+            _collect(holder, anywhere, hits)
+        for path, treatment in paths:
+            for place in _places(path, holder):
+                _hit(hits, place, treatment)
         changed = bool(hits)
         if scanner is not None:
             hits = {
@@ -57,18 +67,6 @@ class DocumentMasks:
 
     def _named_in(self, path: Path, text: bytes) -> bool:
         return all(self._needs.get(name, b"") in text for name in path.names)
-
-    def _hits(self, holder: Holder, text: bytes | None) -> Hits:
-        """The outermost places that paths name, each with its strongest treatment."""
-        hits: Hits = {}
-        wanted = {name: treatment for name, treatment in self._anywhere.items() if text is None or self._needs.get(name, b"") in text}
-        if wanted:
-            _collect(holder, wanted, hits)
-        for path, treatment in self._paths:
-            if text is None or self._named_in(path, text):
-                for place in _places(path, holder):
-                    _hit(hits, place, treatment)
-        return hits
 
 
 def _writable(name: str) -> bool:
@@ -100,24 +98,40 @@ def _hit(hits: Hits, place: Place, treatment: Treatment) -> None:
     hits[id(container), key] = (container, key, treatment if known is None else strongest((treatment, known[2])))
 
 
-def _collect(holder: Holder, wanted: dict[str, Treatment], hits: Hits) -> None:
-    """`$..name` for all such masks in one walk. What stands below a hit goes away with it."""
+def _replace(holder: Holder, wanted: dict[str, Treatment], counts: Counts) -> bool:
+    """`$..name` for all such masks, in one walk, where nothing else is to be looked at."""
+    if type(holder[0]) not in _CONTAINERS:
+        return False
+    found = dict.fromkeys(wanted, 0)
     stack: list[Any] = [holder[0]]
-    pop, push = stack.pop, stack.append
+    pop = stack.pop
     while stack:
         node = pop()
         if type(node) is dict:
-            for name, value in node.items():
-                if name in wanted:
-                    hits[id(node), name] = (node, name, wanted[name])
-                kind = type(value)
-                if kind is dict or kind is list:
-                    push(value)
-        elif type(node) is list:
-            for value in node:
-                kind = type(value)
-                if kind is dict or kind is list:
-                    push(value)
+            for name, treatment in wanted.items():
+                if name in node:
+                    node[name] = treatment.of_value(node[name])
+                    found[name] += 1
+            node = node.values()
+        stack += [value for value in node if type(value) in _CONTAINERS]
+    for name, count in found.items():
+        if count:
+            counts.add(wanted[name].rule, count)
+    return any(found.values())
+
+
+def _collect(holder: Holder, wanted: dict[str, Treatment], hits: Hits) -> None:
+    """The places of `$..name` for all such masks, in one walk."""
+    stack: list[Any] = [holder[0]] if type(holder[0]) in _CONTAINERS else []
+    pop = stack.pop
+    while stack:
+        node = pop()
+        if type(node) is dict:
+            for name, treatment in wanted.items():
+                if name in node:
+                    hits[id(node), name] = (node, name, treatment)
+            node = node.values()
+        stack += [value for value in node if type(value) in _CONTAINERS]
 
 
 def _with_found(scanner: Scanner, value: Any, treatment: Treatment) -> Treatment:
@@ -129,31 +143,67 @@ def _with_found(scanner: Scanner, value: Any, treatment: Treatment) -> Treatment
 
 
 def _scan(holder: Holder, scanner: Scanner, hits: Hits, counts: Counts) -> bool:
-    """Hide what the scanner finds in strings, numbers and member names, but for the places that paths replace anyway."""
-    changed = False
+    """Hide what the scanner finds in strings, numbers and member names, but for the places that paths replace anyway.
+
+    The texts are looked at all at once, with NULs between them, and one by one only where something was found.
+    """
+    places: list[Place] = []  # (object, None) stands for the names of its members
+    texts: list[str] = []
     stack: list[Any] = [holder]
     while stack:
         node = stack.pop()
         if type(node) is dict:
-            changed = _scan_names(node, scanner, hits, counts) or changed
+            places.append((node, None))
+            texts.append("\0".join(node))
         for key, value in node.items() if type(node) is dict else enumerate(node):
-            if (id(node), key) in hits:
-                continue
             kind = type(value)
-            if kind is dict or kind is list:
+            if kind is str or kind in _NUMBERS:
+                places.append((node, key))
+                texts.append(value if kind is str else _digits(value, scanner))
+            elif kind in _CONTAINERS and (id(node), key) not in hits:
                 stack.append(value)
-            elif kind is str or kind is int or kind is float or kind is Number:
-                masked = _scan_value(value, scanner, counts)
-                if masked is not value:
-                    node[key] = masked
-                    changed = True
+    suspicious = [places[index] for index in _suspicious(texts, scanner)]
+    changed = False
+    for container, key in suspicious:
+        if key is not None and (id(container), key) not in hits:
+            masked = _scan_value(container[key], scanner, counts)
+            if masked is not container[key]:
+                container[key] = masked
+                changed = True
+    for container, key in suspicious:  # names last: until now the places go by the old ones
+        if key is None:
+            changed = _scan_names(container, scanner, hits, counts) or changed
     return changed
+
+
+def _digits(number: Any, scanner: Scanner) -> str:
+    """The text of a number in which something could be found."""
+    if not scanner.literals and (type(number) is float or (type(number) is int and abs(number) < _SMALLEST_FINDABLE)):
+        return ""
+    return canonical(number)
+
+
+def _suspicious(texts: list[str], scanner: Scanner) -> list[int]:
+    """Indices of the texts in which, or across whose border, something is found."""
+    joined = "\0".join(texts).encode("utf-8", "surrogatepass")
+    spans = scanner.find(joined)
+    if not spans:
+        return []
+    size = len if len(joined) == sum(map(len, texts)) + len(texts) - 1 else _encoded_size
+    starts = list(accumulate((size(text) + 1 for text in texts), initial=0))
+    found: list[int] = []
+    for span in spans:
+        first, last = bisect_right(starts, span.start) - 1, bisect_left(starts, span.end) - 1
+        found += range(max(first, found[-1] + 1 if found else 0), last + 1)
+    return found
+
+
+def _encoded_size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _scan_value(value: Any, scanner: Scanner, counts: Counts) -> Any:
     text = value if type(value) is str else canonical(value)
-    if type(value) is not str and len(text) < _SHORTEST_NUMBER and not scanner.literals:
-        return value
     data = text.encode("utf-8", "surrogatepass")
     spans = scanner.find(data)
     if not spans:

@@ -23,7 +23,7 @@ def mask_form(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
 
     def field(name: str, value: str) -> tuple[str, str]:
         holder: list[Any] = [{name: value}]
-        if not masks.apply(holder, counts, None, None):
+        if not masks.apply(holder, counts, None, masks.scanner or None):
             return name, value
         if not isinstance(holder[0], dict):
             return name, _text(holder[0])

@@ -40,12 +40,13 @@ def mask_json(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
         plain = without_escapes(text)
     else:
         text = plain = data
-    touched = masks.may_touch(text, plain)
+    scanner = masks.scanner.narrowed(plain, literals_in=text) if masks.scanner else None
+    touched = scanner is not None or masks.named_in(text)
     if not touched and text is data:
         return data  # a member that a duplicate name shadows was looked at as well
     tried = Counts()
     holder = [document]
-    changed = touched and masks.apply(holder, tried, text, plain)
+    changed = touched and masks.apply(holder, tried, text, scanner)
     if changed and numbers.any_changes(data):
         return _mask_exactly(data, masks, counts)
     try:
@@ -57,8 +58,7 @@ def mask_json(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
         if _ESCAPED_COLON.search(data) is None and data.count(b":") == written.count(b":"):
             return data
         return _mask_exactly(data, masks, counts)
-    for rule, count in tried.items():
-        counts[rule] = counts.get(rule, 0) + count
+    counts.add_all(tried)
     return written
 
 
@@ -90,7 +90,7 @@ def _mask_exactly(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
     except ValueError as error:  # UnicodeDecodeError is one
         raise NotJson(type(error).__name__) from None
     holder = [document]
-    if not masks.apply(holder, counts, None, None) and not duplicates:
+    if not masks.apply(holder, counts, None, masks.scanner or None) and not duplicates:
         return data
     return write(holder[0])
 

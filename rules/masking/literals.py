@@ -32,10 +32,11 @@ class Literals:
     def __init__(self, secrets: tuple[bytes, ...]) -> None:
         kept = sorted({form for secret in secrets for form in (secret, secret.strip()) if len(form) >= SHORTEST})
         self._secrets = tuple(kept)
-        self._plain = tuple(sorted({form for secret in kept for form in _plain_forms(secret)}))
+        wide = {form for secret in kept for form in _wide_forms(secret)}
+        self._wide = tuple(sorted(form for form in wide if b"\0" in form))
+        self._plain = tuple(sorted({form for secret in kept for form in _plain_forms(secret)} | wide.difference(self._wide)))
         # (needle, whether the character before it, and that after it, hold bits of the secret as well)
         self._base64 = tuple(sorted({form for secret in kept for form in _base64_forms(secret)}))
-        self._wide = tuple(sorted({form for secret in kept for form in _wide_forms(secret)}))
         self.longest = max((len(form) for form in self._plain + self._wide), default=0)
 
     def __repr__(self) -> str:

@@ -12,7 +12,12 @@ import re2
 _LONGEST_INT: Final = 4000  # digits; the interpreter refuses to convert more than 4300
 
 # Numbers that orjson may change: 19 digits or more in a row, 17 characters and more with a point in them, or an exponent.
-_SUSPECT: Final = re2.compile(rb"[:,\[\s](-?(?:[0-9]{19,}|[0-9][0-9.]{16,}|[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+))")
+_LONGEST_MATCH: Final = re2.Options()
+_LONGEST_MATCH.longest_match = True
+_SUSPECT: Final = re2.compile(
+    rb"[:,\[\s](-?(?:[0-9]{19,}|[0-9][0-9.]{16,}|[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+))",
+    _LONGEST_MATCH,
+)
 
 
 class Number(float):

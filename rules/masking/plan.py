@@ -85,10 +85,9 @@ class Plan:
         """Mask a path with its query, or a whole URL. What is not hidden keeps its spelling."""
         if not self._query and not self._scanner:
             return path_and_query, _NOTHING
-        if "%" not in path_and_query and "+" not in path_and_query and not (self._query and "?" in path_and_query):
-            # nothing to decode: what the whole does not hold, no part holds
-            if self._scanner.narrowed(path_and_query.encode("utf-8", "surrogatepass")) is None:
-                return path_and_query, _NOTHING
+        encoded = "%" in path_and_query or "+" in path_and_query or (self._query and "?" in path_and_query)
+        if not encoded and self._scanner.narrowed(path_and_query.encode("utf-8", "surrogatepass")) is None:
+            return path_and_query, _NOTHING  # nothing to decode: what the whole does not hold, no part holds
         counts = Counts()
         return mask_url(path_and_query, self._query, self._scanner, counts), counts
 

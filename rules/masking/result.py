@@ -20,5 +20,9 @@ class Masked(NamedTuple):
 class Counts(dict[str, int]):
     """Rule id -> values hidden; counted while a body is masked."""
 
-    def add(self, rule: str) -> None:
-        self[rule] = self.get(rule, 0) + 1
+    def add(self, rule: str, count: int = 1) -> None:
+        self[rule] = self.get(rule, 0) + count
+
+    def add_all(self, counts: Mapping[str, int]) -> None:
+        for rule, count in counts.items():
+            self.add(rule, count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rules.masking.detectors import Detector, any_of, detector
+from rules.masking.detectors import Detector, any_of, detector, set_of
 from rules.masking.literals import Literals
 from rules.masking.result import Counts
 from rules.masking.strategies import Treatment, strongest
@@ -31,7 +31,9 @@ class Scanner:
         self._literal_treatment = Treatment(CREDENTIAL)
         # for text that is looked at a second time in another form
         self.secrets: Scanner = self if not detectors else Scanner((), literals)
-        self._any: Any = any_of(frozenset(found.name for found, _ in detectors)) if detectors else None
+        names = tuple([found.name for found, _ in detectors])
+        self._any: Any = any_of(names) if len(names) > 1 else None
+        self._set: Any = set_of(names) if len(names) > 1 else None
 
     @classmethod
     def of(cls, treatments: dict[str, list[Treatment]], secrets: tuple[bytes, ...]) -> Scanner:
@@ -41,31 +43,33 @@ class Scanner:
     def __bool__(self) -> bool:
         return bool(self.detectors) or bool(self.literals)
 
-    def candidates(self, data: bytes) -> bool:
-        """A first look: False means that nothing in `data`, or in any piece cut out of it at a boundary of words, is to be hidden."""
-        if self._any is not None and self._any.search(data) is not None:
-            return True
-        return bool(self.literals) and self.literals.found_in(data)
+    def narrowed(self, data: bytes, *, literals_in: bytes | None = None) -> Scanner | None:
+        """A scanner with what really occurs in `data`, to look at its pieces with; None when nothing does.
 
-    def narrowed(self, data: bytes, *, literals_in: bytes) -> Scanner | None:
-        """A scanner with what really occurs in `data`, to look at its pieces with; None when nothing does."""
-        detectors: tuple[tuple[Detector, Treatment], ...] = ()
-        if self._any is not None and self._any.search(data) is not None:
-            detectors = tuple(pair for pair in self.detectors if next(pair[0].find(data), None) is not None)
-        literals = self.literals if self.literals and self.literals.found_in(literals_in) else _NO_LITERALS
+        Pieces are cut at characters that no detector takes for part of a value, as the quotes and commas of JSON are.
+        """
+        detectors = tuple(pair for pair in self._candidates(data) if next(pair[0].find(data), None) is not None)
+        literals = self.literals if self.literals and self.literals.found_in(data if literals_in is None else literals_in) else _NO_LITERALS
         return Scanner(detectors, literals) if detectors or literals else None
+
+    def _candidates(self, data: bytes) -> tuple[tuple[Detector, Treatment], ...]:
+        """One pass over `data` tells which detectors are worth one of their own."""
+        if len(self.detectors) < 2:
+            return self.detectors
+        if self._any.search(data) is None:
+            return ()
+        # a set that runs out of memory says that nothing matches: then all of them look for themselves
+        return tuple([self.detectors[index] for index in self._set.Match(data) or ()]) or self.detectors
 
     def find(self, data: bytes) -> list[Found]:
         """Disjoint and ordered; where spans overlap, their union gets the strongest treatment."""
-        spans = [Found(start, end, treatment) for found, treatment in self.detectors for start, end in found.find(data)]
-        if self.literals:
+        spans = [Found(start, end, treatment) for found, treatment in self._candidates(data) for start, end in found.find(data)]
+        if self.literals and self.literals.found_in(data):
             spans += [Found(start, end, self._literal_treatment) for start, end in self.literals.find(data)]
         return _merged(spans) if len(spans) > 1 else spans
 
     def mask(self, data: bytes, counts: Counts) -> bytes:
         """The very same object when nothing is found."""
-        if not self.candidates(data):
-            return data
         spans = self.find(data)
         if not spans:
             return data

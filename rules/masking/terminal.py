@@ -11,7 +11,7 @@ from rules.masking.scanner import Found, Scanner
 HOLD: Final = 64 << 10  # bytes held back at most
 _OVERLAP: Final = 2048  # of a word longer than that, what is looked at again with the next piece
 
-_WORD: Final = bytes(range(33, 256))
+_WORD: Final = b"\x1b" + bytes(range(33, 256))  # a colour belongs to the word that it stands before
 # What may go on in the next word: `Bearer `, groups of digits, an IBAN in groups, the BEGIN line of a key.
 _OPENERS: Final = re.compile(
     rb"(?:(?i:bearer)[ \t]{1,4}|[+(]*[0-9][0-9 .()/-]*[ (]"

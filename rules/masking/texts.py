@@ -27,7 +27,7 @@ _CALLBACK_END: Final = re.compile(rb"\)\s*;?\s*\Z")
 
 # The same documents in another notation: a JSONPath means something in them, and cannot be applied.
 _OTHER_NOTATION: Final = re.compile(
-    r"(?:.*[/+.-])?(?:cbor|msgpack|messagepack|bson|ubjson|smile|yaml|protobuf|avro|ion|flatbuffers|hal)(?:[-+;].*)?"
+    r"(?:.*[/+.-])?(?:cbor|msgpack|messagepack|bson|ubjson|smile|yaml|protobuf|avro|ion|flatbuffers)(?:[-+;].*)?"
 )
 
 
@@ -38,8 +38,8 @@ def mask_text(essence: str, data: bytes, masks: DocumentMasks, counts: Counts) -
     """
     if not data.strip(_BLANK):
         return data
-    if essence in NDJSON and (masked := _mask_sequence(data, masks, counts)) is not None:
-        return masked
+    if essence in NDJSON and (sequence := _mask_strung_together(data, masks, counts)) is not None:
+        return sequence
     if data[:1] and data[0] in _JSON_STARTS:
         try:
             return mask_json(data, masks, counts)
@@ -70,8 +70,10 @@ def _refuse_escaped(data: bytes, masks: DocumentMasks) -> None:
 
 def _mask_sequence(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes | None:
     """JSON texts one after the other: NDJSON, RFC 7464, or only strung together. None when it is not that."""
-    if _SEQUENCE.search(data) is None:
-        return None
+    return None if _SEQUENCE.search(data) is None else _mask_strung_together(data, masks, counts)
+
+
+def _mask_strung_together(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes | None:
     tried = Counts()
     try:
         masked = _mask_lines(data, masks, tried)
@@ -81,8 +83,7 @@ def _mask_sequence(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes |
             masked = _mask_strung(data, masks, tried)
         except NotJson:
             return None
-    for rule, count in tried.items():
-        counts[rule] = counts.get(rule, 0) + count
+    counts.add_all(tried)
     return masked
 
 

@@ -200,8 +200,27 @@ def test_overlapping_finds_are_one() -> None:
     assert body == (b"Bearer [redacted] x", {"b": 1}) or body.data == b"Bearer [redacted] x"
 
 
-NUMBERS = ["0", "-0", "-0.0", "1.10", "1e5", "1E400", "1e-400", "5e-324", "0.1234567890123456789", "18446744073709551616", "9007199254740993",
-           "-9223372036854775809", "123456789012345678901234567890.000000001", "1.7976931348623157e308", "0.30000000000000004", "2.5e-08", "1" * 4500]  # fmt: skip
+NUMBERS = [
+    "0",
+    "-0",
+    "-0.0",
+    "1.10",
+    "1e5",
+    "1E400",
+    "1e-400",
+    "5e-324",
+    "0.1234567890123456789",
+    "18446744073709551616",
+    "9007199254740993",
+    "2.5e-08",
+    "-9223372036854775809",
+    "123456789012345678901234567890.000000001",
+    "1.7976931348623157e308",
+    "0.30000000000000004",
+    "1280657624671908031.6897",
+    "12345678901234567890e-3",
+    "1" * 4500,
+]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -221,7 +240,7 @@ def test_no_number_changes_its_value(number: str, form: str) -> None:
     assert values(masked) == [value for value in values(text) if value != 1 or number == "1"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.decimals(allow_nan=False, allow_infinity=False), st.integers(), st.floats(allow_nan=False, allow_infinity=False)))
 def test_any_number_keeps_its_value(number: Any) -> None:
     text = str(number).replace("E+", "e+")
@@ -233,7 +252,7 @@ def test_numbers_that_fit_take_the_fast_way() -> None:
     assert not any_changes(b'{"a":12,"b":-1.5,"c":0.30000000000000004,"d":1e5,"e":"12345678901234567890123","f":18446744073709551615}')
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(alphabet='ab\\n"\n\u0001é/', max_size=12))
 def test_blanks_stand_for_escapes(text: str) -> None:
     plain = without_escapes(json.dumps(text, ensure_ascii=False).encode())

@@ -99,7 +99,7 @@ def test_finds_exactly_the_secret(name: str, text: str, expected: list[str] | No
         assert [text[start:end] for start, end, _ in spans] == expected
     data = text.encode()
     assert [data[start:end].decode() for start, end, _ in find(data, [name])] == [text[start:end] for start, end, _ in spans]
-    assert any_of(NAMES).search(data) is not None, "the first look must not miss it"
+    assert any_of(DETECTORS).search(data) is not None, "the first look must not miss it"
 
 
 @pytest.mark.parametrize(("name", "text"), LEFT_ALONE)

@@ -128,8 +128,8 @@ def test_a_unit_passes_as_soon_as_it_is_whole() -> None:
 
 PEM = b"-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\nabcd+/==\n-----END RSA PRIVATE KEY-----"
 TEXTS = [
-    SECRET, b"AKIAIOSFODNN7EXAMPLE", JWT, b"Bearer abc.def-123/4=", b"4111 1111 1111 1111", b"DE89 3704 0044 0532 0130 00", b"123-45-6789", b"bob@example.com",
-    b"+44 20 7946 0958", b"hunter2%2Dsecret", PEM, b"(212) 555-0100", b"aHVudGVyMi1zZWNyZXQ=",
+    SECRET, b"AKIAIOSFODNN7EXAMPLE", JWT, b"Bearer abc.def-123/4=", b"4111 1111 1111 1111", b"DE89 3704 0044 0532 0130 00", b"123-45-6789",
+    b"bob@example.com", b"+44 20 7946 0958", b"hunter2%2Dsecret", PEM, b"(212) 555-0100", b"aHVudGVyMi1zZWNyZXQ=",
 ]  # fmt: skip
 FILLERS = [b" ", b"\n", b" ok ", b"$ ls -l\r\n", b"\x1b[0m", b" and ", b"\t", b"; "]
 TELLING = [
