@@ -81,15 +81,13 @@ class Conditions:
         inner = Matched()
         for name, value in self._known(node, "not", inside=True).items():
             self._fact(self._facts[name], value, "not", inner_quantifier(self._effect), inner)
-        if not inner.conditions and not self._grammar.problems:
-            self._grammar.wrong(node, "`not:` without conditions is never true")
         tests = [condition.test for condition in inner.conditions]
         into.conditions.append(Condition("not", not_test(tests), 1 + sum(condition.cost for condition in inner.conditions)))
         into.facts |= inner.facts
         into.lists |= inner.lists
 
     def _known(self, node: Node, block: str, *, inside: bool) -> dict[str, Node]:
-        entries = self._grammar.mapping(node, f"`{block}:`")
+        entries = self._grammar.mapping(node, f"`{block}:`", some=True)
         names = sorted(self._facts)
         for name in entries:
             if name in _WHOLE and inside:
@@ -144,7 +142,7 @@ class Conditions:
             matched.paths = tuple(patterns)
 
     def _entries(self, fact: Fact, node: Node, block: str, quantifier: Quantifier, matched: Matched) -> None:
-        for key, value in self._grammar.mapping(node, f"`{fact.name}`").items():
+        for key, value in self._grammar.mapping(node, f"`{fact.name}`", some=True).items():
             if not self._key(fact, key, node.keys[key]):
                 continue
             member = self._member(fact, value, quantifier)[1]

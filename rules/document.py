@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Any, Final
@@ -20,6 +20,7 @@ MAX_NODES: Final = 200_000  # aliases counted each time they are used
 MAX_DEPTH: Final = 24
 MAX_PROBLEMS: Final = 200
 _TAG: Final = "tag:yaml.org,2002:"
+_BOOLEANS: Final[dict[str, str | bool]] = {"true": True, "false": False}
 _TYPES: Final = frozenset({"str", "int", "float", "bool", "null", "timestamp", "value", "merge", "seq", "map"})
 
 
@@ -123,6 +124,8 @@ class Reader:
         for key_node, value_node in node.value:
             key = self._convert(source, key_node, depth + 1)
             value = self._convert(source, value_node, depth + 1)
+            if value.value is None and value_node.start_mark.index == value_node.end_mark.index:
+                value = replace(value, line=key.line, column=key.column)  # nothing was written: the parser is a line further
             name = key_node.value if isinstance(key_node, ScalarNode) else None
             if not isinstance(name, str):
                 self.problems.append(key.problem("a key is a plain word"))
@@ -140,7 +143,8 @@ class Reader:
                 case "null":
                     return None
                 case "bool":
-                    return text.lower() == "true"
+                    # `yes` and `on` are booleans only under a %YAML 1.1 directive: text here
+                    return _BOOLEANS.get(text.lower(), text)
                 case "int":
                     return _integer(text)
                 case "float":

@@ -20,12 +20,15 @@ class Grammar:
     def wrong(self, node: Node, text: str) -> None:
         self.problems.append(node.problem(text))
 
-    def mapping(self, node: Node, what: str, keys: Sequence[str] | None = None) -> dict[str, Node]:
-        """The entries of a mapping, without keys that are not among `keys`; {} when it is none."""
+    def mapping(self, node: Node, what: str, keys: Sequence[str] | None = None, *, some: bool = False) -> dict[str, Node]:
+        """The entries of a mapping, without keys that are not among `keys`; {} when it is none. With `some` there must be one."""
         if not isinstance(node.value, dict):
             self.wrong(node, f"{what} is a mapping, got {describe(node.value)}")
             return {}
         found: dict[str, Node] = node.value
+        if some and not found:
+            # a template that lost its lines must not widen a rule to everybody and everything
+            self.wrong(node, f"{what} is empty: leave the key out, or say something")
         if keys is None:
             return found
         for name in found:

@@ -137,6 +137,7 @@ def field_values(headers: Headers) -> Mapping[str, tuple[str, ...]]:
     for name, value in headers:
         key = name.lower()
         if key != "proxy-authorization":
+            value = value.strip(" \t")  # optional whitespace is no part of a value (RFC 9110 section 5.5)
             found[key] = (*found[key], value) if key in found else (value,)
     return found
 
@@ -179,7 +180,7 @@ _WORK: Final[Mapping[str, Callable[[HttpFacts], Any]]] = {
     "method": _method,
     "path": _path,
     "query": _query,
-    "host": lambda facts: facts.host.lower().removesuffix("."),
+    "host": lambda facts: facts.host.lower().removesuffix(".").strip("[]"),
     "headers": lambda facts: field_values(facts.fields),
     "content_type": _content_type,
     "body": _body,

@@ -29,7 +29,7 @@ HOLD_KEYS: Final = ("reviewers", "quorum", "timeout", "scopes")
 MASK_KEYS: Final = ("jsonpath", "columns", "headers", "query", "detect", "strategy", "keep", "value", "predicates")
 LIMIT_KEYS: Final = ("rows", "bytes", "operations_per_minute")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SCOPE: Final = re.compile(r"fingerprint-(\d{1,6}(?:s|m|h))")
+_SCOPE: Final = re.compile(r"fingerprint-([0-9]{1,6}(?:s|m|h))")
 _LONGEST_SCOPE: Final = 24 * 3600.0
 _LONGEST_HOLD: Final = 7 * 24 * 3600.0
 _LONGEST_MESSAGE: Final = 500
@@ -225,7 +225,7 @@ class _RuleReader:
         node = self._entries.get("who")
         if node is None:
             return ()
-        entries = self._grammar.mapping(node, "`who:`", WHO_KEYS)
+        entries = self._grammar.mapping(node, "`who:`", WHO_KEYS, some=True)
         if len(self._issuers) > 1 and "issuers" not in entries:
             self._grammar.wrong(node, f"with several issuers `who:` must name `issuers`, some of {', '.join(self._issuers)}")
         found = []
@@ -235,7 +235,7 @@ class _RuleReader:
                 texts = self._grammar.texts(entries[name], f"`{name}`", check)
                 found.append(Restriction(f"who.{name}", _WHO[name](_any_matcher(texts))))
         if "claims" in entries:
-            for claim, value in self._grammar.mapping(entries["claims"], "`claims`").items():
+            for claim, value in self._grammar.mapping(entries["claims"], "`claims`", some=True).items():
                 found.append(Restriction(f"who.claims.{claim}", _claim_test(claim, self._values(value, f"claim `{claim}`"))))
         return tuple(found)
 
@@ -262,13 +262,13 @@ class _RuleReader:
         node = self._entries.get("where")
         if node is None:
             return ()
-        entries = self._grammar.mapping(node, "`where:`", WHERE_KEYS)
+        entries = self._grammar.mapping(node, "`where:`", WHERE_KEYS, some=True)
         found = []
         if "connections" in entries:
             matcher = _any_matcher(self._grammar.texts(entries["connections"], "`connections`", compile_text))
             found.append(Restriction("where.connections", _connection_test(matcher)))
         if "labels" in entries:
-            for label, value in self._grammar.mapping(entries["labels"], "`labels`").items():
+            for label, value in self._grammar.mapping(entries["labels"], "`labels`", some=True).items():
                 matcher = _any_matcher(self._grammar.texts(value, f"label `{label}`", compile_text))
                 found.append(Restriction(f"where.labels.{label}", _label_test(label, matcher)))
         return tuple(found)

@@ -245,6 +245,6 @@ def compile_network(pattern: str) -> Matcher:
     def matches(text: str) -> bool:
         address = ip_address(text.partition("%")[0])  # ValueError here leaves the rule unknown
         mapped = getattr(address, "ipv4_mapped", None)
-        return (mapped or address) in network
+        return address in network or (mapped is not None and mapped in network)
 
     return matches

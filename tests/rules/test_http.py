@@ -166,6 +166,17 @@ def test_a_compressed_body_is_read() -> None:
         assert judged(request("POST", "/", JSON, ("Content-Encoding", "gzip"), body=body), rules).effect == expected
 
 
+def test_blanks_around_a_header_value_are_no_part_of_it() -> None:
+    rules = rules_of("{id: d, on: http, match: {headers: {X-Env: prod}}, effect: deny}", "{id: a, on: http, effect: allow}")
+    assert judged(request("GET", "/", ("X-Env", " prod\t")), rules).effect == "deny"
+
+
+@pytest.mark.parametrize("host", ["fd00:ec2::254", "[FD00:EC2::254]"])
+def test_hosts_are_compared_without_case_and_brackets(host: str) -> None:
+    rules = rules_of('{id: d, on: http, match: {host: "fd00:ec2::*"}, effect: deny}', "{id: a, on: http, effect: allow}")
+    assert judged(request(host=host), rules).effect == "deny"
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "PROPPATCH", "get"])
 def test_writes(method: str) -> None:
     assert request_operation(facts(method)).writes is (method not in ("GET", "HEAD", "OPTIONS"))

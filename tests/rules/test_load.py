@@ -88,7 +88,7 @@ def rule(body: str, kind: str = "http", effect: str = "allow") -> str:
     ("body", "kind", "effect", "expected"),
     [
         # match
-        ("match: {}\n    match: {}", "http", "allow", "7:5: duplicate key `match`, first on line 6"),
+        ("match: {port: 1}\n    match: {port: 2}", "http", "allow", "7:5: duplicate key `match`, first on line 6"),
         ("match: {path: /a, path: /b}", "http", "allow", "6:23: duplicate key `path`, first on line 6"),
         ("match: [a]", "http", "allow", "6:12: `match:` is a mapping, got a list"),
         (
@@ -131,7 +131,13 @@ def rule(body: str, kind: str = "http", effect: str = "allow") -> str:
             "5:13: a rule that names a response fact may only deny or mask",
         ),
         ("match: {not: {not: {}}}", "http", "allow", "6:19: `not:` inside `not:`"),
-        ("match: {not: {}}", "http", "allow", "6:18: `not:` without conditions"),
+        ("match: {not: {}}", "http", "allow", "6:18: `not:` is empty: leave the key out"),
+        ("match: {}", "http", "allow", "6:12: `match:` is empty: leave the key out, or say something"),
+        ("match: {headers: {}}", "http", "allow", "6:22: `headers` is empty"),
+        ("who: {}", "http", "allow", "6:10: `who:` is empty"),
+        ("who: {claims: {}}", "http", "allow", "6:19: `claims` is empty"),
+        ("where: {labels: {}}", "http", "allow", "6:21: `labels` is empty"),
+        ("where:", "http", "allow", "6:5: `where:` is a mapping, got null"),
         ("match: {not: {complete: true}}", "http", "allow", "6:19: write `complete` in `match:`"),
         ("match: {path: /a}", "[http, sql]", "allow", "6:13: unknown fact `path` for `on: [http, sql]`"),
         ("match: {action: exec}", "[ssh, rdp]", "allow", "6:13: unknown fact `action`"),
@@ -216,8 +222,12 @@ def test_one_mistake_one_problem(body: str, kind: str, effect: str, expected: st
         ("version: 1\nrules: []\n<<: {a: 1}\n", "my.yaml:3:1: merge keys"),
         ("version: 1\nrules: !!python/object:os.system []\n", "my.yaml:2:8: tags such as"),
         ("version: 1\nrules: &a [*a]\n", "my.yaml:1:1: nested deeper than"),
-        ("version: 1\nrules: " + "[" * 5000, "my.yaml"),
+        ("version: 1\nrules: " + "[" * 2000, "my.yaml"),
         ("version: 1\nrules: " + "[" * 100 + "]" * 100, "my.yaml:1:1: nested deeper than"),
+        (
+            "%YAML 1.1\n---\nversion: 1\nrules: [{id: a, on: http, match: {websocket: yes}, effect: deny}]\n",
+            "my.yaml:4:46: `websocket` is true or false, got `yes`",
+        ),
         ("? [a]\n: 1\n", "my.yaml:1:3: a key is a plain word"),
         ("x" * ((1 << 20) + 1), "my.yaml: a rule file has at most"),
     ],

@@ -1,0 +1,83 @@
+"""The index leaves out only what is false: deciding with it equals asking every rule."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rules.decide import truth_of
+from rules.expressions import Scope
+from rules.http import HttpFacts, request_operation
+from rules.index import Candidates
+from tests.rules.given import AGENT, BILLING, judged, request, rules_of
+
+PATHS = ["/", "/a", "/a/", "/a/b", "/a/b/c", "/b", "/b/a", "/a/x/c", "/a/b/c/d", "/ab", "*", "/a//b", "/a/../b"]
+PATTERNS = [
+    "/",
+    "/a",
+    "/a/",
+    "/a/**",
+    "/a/*",
+    "/a/b",
+    "/*/b",
+    "/*/*/c",
+    "/a/**/c",
+    "/**",
+    "**",
+    "/a*",
+    "/*/**",
+    "/**/c",
+    "re:/a.*",
+    "/a/*/c/**",
+]
+_RULE = st.tuples(
+    st.lists(st.sampled_from(PATTERNS), max_size=3),
+    st.lists(st.sampled_from(["GET", "POST", "P*", "re:GET|PUT"]), max_size=2),
+    st.booleans(),
+)
+
+
+def line(rule: tuple[list[str], list[str], bool]) -> str:
+    paths, methods, negated = rule
+    match = [f"path: [{', '.join(repr(path) for path in paths)}]"] if paths else []
+    match += [f"method: [{', '.join(repr(method) for method in methods)}]"] if methods else []
+    body = ", ".join(match)
+    if not body:
+        return "{on: http, effect: deny}"
+    return f"{{on: http, match: {{{f'not: {{{body}}}' if negated else body}}}, effect: deny}}"
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(_RULE, min_size=1, max_size=8),
+    st.lists(st.tuples(st.sampled_from(PATHS), st.sampled_from(["GET", "POST", "PUT", "X", "get"])), min_size=1, max_size=5),
+)
+def test_the_index_changes_nothing(rules: list[tuple[list[str], list[str], bool]], requests: list[tuple[str, str]]) -> None:
+    loaded = rules_of(*(line(rule) for rule in rules))
+    for path, method in requests * 2:
+        operation = request_operation(HttpFacts(method, "http", "h", 80, path, []))
+        scope = Scope(operation, AGENT, BILLING)
+        expected = tuple(rule.id for rule in loaded.rules if truth_of(rule, operation, scope) is not False)
+        assert judged(operation, loaded).rules == expected
+
+
+def test_what_the_index_proves_is_not_tested_again() -> None:
+    rules = rules_of('{on: http, match: {method: GET, path: "/a/**"}, effect: allow}', '{on: http, match: {path: "/a/b*"}, effect: allow}')
+    candidates = Candidates(rules.rules, AGENT, BILLING)
+    selection = candidates.select(True, "/a/b", "GET")
+    assert [rule.id for rule in selection.settled] == ["r0"]
+    assert [rule.id for rule, _ in selection.open] == ["r1"]
+    assert candidates.select(True, "/a/b", "GET") is selection
+    assert candidates.select(True, "/c", "GET").settled == ()
+    assert len(candidates.select(True, None, "GET").open) == 2
+
+
+def test_caches_do_not_grow_with_what_callers_make_up() -> None:
+    rules = rules_of('{on: http, match: {method: GET, path: "/a/**"}, effect: allow}', "{on: http, match: {headers: {x: a}}, effect: deny}")
+    for index in range(300):
+        judged(request(f"M{index}", f"/a/{index}"), rules)
+    candidates = rules.candidates("http", "request", AGENT, BILLING)
+    assert len(candidates._selections) == 0
+    for index in range(300):
+        judged(request("GET", f"/a/{index}"), rules)
+    assert len(candidates._selections) == 1
