@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from hopgate import ledger_format
+from hopgate.anchors import Anchors
 from hopgate.approvals import Approvals
 from hopgate.config import Config
 from hopgate.credentials import Credentials
@@ -26,8 +26,6 @@ from hopgate.rulefiles import RuleFiles
 from hopgate.sessions import Sessions
 from hopgate.store import Store
 from hopgate.tasks import spawn
-
-EPOCH = "HOPGATE_EPOCH"  # set by `hopgate up` for all of its processes: approvals of another epoch have lost their waiters
 
 _log = logging.getLogger("hopgate")
 
@@ -48,20 +46,25 @@ class Services:
     credentials: Credentials
     sessions: Sessions
     metrics: Metrics
+    anchors: Anchors | None = None  # its `error` says why heads are not kept elsewhere
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     _closing: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     @classmethod
-    async def start(cls, config: Config, *, process: str, epoch: str = "") -> Self:
+    async def start(cls, config: Config, *, process: str) -> Self:
         """Open everything. Raises Misconfigured or Unavailable with nothing left open: then nothing is served."""
-        epoch = epoch or os.environ.get(EPOCH, "") or secrets.token_hex(8)
+        epoch = secrets.token_hex(8)  # who waited for an approval under another epoch of this process is gone
         async with contextlib.AsyncExitStack() as closing:
             rules = RuleFiles(config)
             store = await Store.open(config.state)
             closing.push_async_callback(store.close)
             metrics = Metrics()
+            credentials = Credentials(config, store)
+            closing.push_async_callback(credentials.close)
+            anchor = await credentials.sources.render(config.ledger.anchor) if config.ledger.anchor is not None else None
             ledger = await _open_ledger(config, store, process)
-            closing.callback(ledger.close)
+            anchors = Anchors(anchor.reveal(), ledger, every=config.ledger.anchor_every) if anchor is not None else None
+            closing.push_async_callback(_close_ledger, ledger, store, anchors)
             for session in await store.end_orphans(process, time.time()):
                 ledger.append("session_interrupted", session=session)
             locks = Locks(store)
@@ -86,6 +89,8 @@ class Services:
                 approvals=approvals,
                 metrics=metrics,
             )
+            if anchors is not None:
+                anchors.start()
             ledger.append("rules_loaded", version=rules.current.version, rules=len(rules.current.rules))
             await ledger.durable()
             services = cls(
@@ -98,9 +103,10 @@ class Services:
                 ledger,
                 recordings,
                 approvals,
-                Credentials(config, store),
+                credentials,
                 sessions,
                 metrics,
+                anchors,
             )
             services._tasks = [
                 spawn(_every(1.0, services._refresh_rules), name="rules"),
@@ -149,6 +155,17 @@ async def _open_ledger(config: Config, store: Store, process: str) -> Ledger:
         known=None if known is None else ledger_format.Head(process, known.n, int(known.at * 1e9), known.final, known.head, ""),
         on_head=remember,
     )
+
+
+async def _close_ledger(ledger: Ledger, store: Store, anchors: Anchors | None) -> None:
+    """Write the final head; let the store and the anchor remember it, so that an end which is cut off later shows."""
+    try:
+        ledger.close()
+    finally:
+        if (head := ledger.head) is not None:
+            await store.save_head(head.process, head.i, head.h, head.final, head.t / 1e9)
+        if anchors is not None:
+            await anchors.close()
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:

@@ -210,8 +210,13 @@ class Session:
             rules_version=decision.version,
             outlives=outlives,
         )
-        seq = self._write("held", operation, replace(decision, operation=name, approval=approval.id))
-        await sessions.ledger.durable(seq)
+        try:
+            seq = self._write("held", operation, replace(decision, operation=name, approval=approval.id))
+            await sessions.ledger.durable(seq)
+        except BaseException:
+            # nobody will wait for it: a card that stays would ask reviewers for nothing
+            await asyncio.shield(sessions.approvals.withdraw(approval.id))
+            raise
         return approval
 
     async def _failed(self, operation: Operation, name: str, error: Exception) -> Decision:

@@ -7,9 +7,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from hopgate.anchors import heads_in
 from hopgate.config import Config, load_config
 from hopgate.errors import Misconfigured, Unavailable
 from hopgate.services import Services
+from hopgate.store import Store
 
 CONFIG = """
 version: 1
@@ -20,8 +22,8 @@ identity: {issuers: [{name: local, local: true}]}
 RULES = "version: 1\nrules:\n  - {id: nothing, on: http, effect: deny}\n"
 
 
-def config(tmp_path: Path) -> Config:
-    (tmp_path / "hopgate.yaml").write_text(CONFIG)
+def config(tmp_path: Path, more: str = "") -> Config:
+    (tmp_path / "hopgate.yaml").write_text(CONFIG + more)
     (tmp_path / "rules.yaml").write_text(RULES)
     return load_config(tmp_path / "hopgate.yaml")
 
@@ -37,6 +39,21 @@ async def test_it_starts_and_closes_and_says_so_in_the_ledger(tmp_path: Path) ->
     told = events(services.config.state, "http-0")
     assert [event for event in told if event != "checkpoint"] == ["started", "rules_loaded"]
     assert told[-1] == "checkpoint"
+
+
+async def test_the_last_head_is_remembered_and_anchored(tmp_path: Path) -> None:
+    kept = tmp_path / "heads"
+    made = config(tmp_path, f"ledger: {{anchor: 'command:tee -a {kept}'}}\n")
+    services = await Services.start(made, process="http-0")
+    await services.close()
+    assert services.ledger.head is not None
+    assert services.ledger.head.final
+    assert heads_in(kept.read_text().splitlines())[-1] == services.ledger.head
+    store = await Store.open(made.state)
+    assert [(head.n, head.head, head.final) for head in await store.list_heads()] == [
+        (services.ledger.head.i, services.ledger.head.h, True)
+    ]
+    await store.close()
 
 
 async def test_a_second_gateway_on_the_same_state_is_refused(tmp_path: Path) -> None:
