@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from rules.masking.result import Unmaskable
@@ -32,6 +33,7 @@ class MediaType:
     charsets: tuple[str, ...]
 
     @classmethod
+    @lru_cache(maxsize=512)
     def of(cls, label: str) -> MediaType:
         essence, _, parameters = label.lower().partition(";")
         return cls(essence.strip(), tuple(charset.strip(" \t\"'") for charset in re.findall(r"charset\s*=\s*([^;,]+)", parameters)))

@@ -103,14 +103,18 @@ def _replace(holder: Holder, wanted: dict[str, Treatment], counts: Counts) -> bo
     if type(holder[0]) not in _CONTAINERS:
         return False
     found = dict.fromkeys(wanted, 0)
+    ways = [
+        (name, treatment.of_value("") if treatment.constant else None, None if treatment.constant else treatment)
+        for name, treatment in wanted.items()
+    ]
     stack: list[Any] = [holder[0]]
     pop = stack.pop
     while stack:
         node = pop()
         if type(node) is dict:
-            for name, treatment in wanted.items():
+            for name, hidden, treatment in ways:
                 if name in node:
-                    node[name] = treatment.of_value(node[name])
+                    node[name] = hidden if treatment is None else treatment.of_value(node[name])
                     found[name] += 1
             node = node.values()
         stack += [value for value in node if type(value) in _CONTAINERS]

@@ -37,6 +37,11 @@ class Treatment:
     def strength(self) -> tuple[int, int, str, str]:
         return (_RANK[self.strategy], -self.keep, self.value, self.rule)
 
+    @property
+    def constant(self) -> bool:
+        """Whether what it makes of a value does not depend on the value."""
+        return self.strategy in ("null", "redact", "fixed")
+
     def of_value(self, value: Any) -> Any:
         """Hide a JSON value: a string whatever it was, or null."""
         if self.strategy == "null":

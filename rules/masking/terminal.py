@@ -87,8 +87,7 @@ class TextStream:
 
     def _cut(self, text: bytes) -> int:
         cut = len(text.rstrip(_WORD))
-        opener = _OPENERS.search(text[max(0, cut - _OPENER_LENGTH) : cut])
-        if opener is not None:
+        while (opener := _OPENERS.search(text[max(0, cut - _OPENER_LENGTH) : cut])) is not None:
             cut = len(text[: max(0, cut - _OPENER_LENGTH) + opener.start()].rstrip(_WORD))
         return min(cut, self._scanner.literals.open_tail(text))
 
