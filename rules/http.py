@@ -206,6 +206,10 @@ def incomplete_reason(facts: HttpFacts) -> str:
             return f"the request has more than one {name} field"
     if not _OVERRIDES.isdisjoint(headers):
         return "a header overrides the method or the path"
+    for name in headers:
+        # CGI and WSGI make one variable of `Content_Type` and `Content-Type`
+        if "_" in name and (name.replace("_", "-") in _OVERRIDES or name.replace("_", "-") in _SINGLE):
+            return f"some servers read the field {name} with hyphens"
     return _body_reason(facts)
 
 

@@ -299,10 +299,15 @@ def fact_test(fact: Fact, member: Member, quantifier: Quantifier) -> Test:
 
 def entry_test(fact: Fact, key: str, member: Member, quantifier: Quantifier) -> Test:
     """A test of one header, query parameter or JSONPath of the body. What is absent is false, in `not:` too."""
-    name = fact.name
-    find = compile_find(key) if fact.shape is Shape.BODY else _entry(key.lower() if fact.shape is Shape.HEADERS else key)
     if quantifier is Quantifier.ALL:
         quantifier = Quantifier.ALL_OF_SOME  # a header that is not there is no list without members
+    if fact.shape is Shape.BODY:
+        return _body_test(fact.name, key, member, quantifier)
+    return _named_test(fact.name, key.lower() if fact.shape is Shape.HEADERS else key, member, quantifier)
+
+
+def _body_test(name: str, path: str, member: Member, quantifier: Quantifier) -> Test:
+    find = compile_find(path)
 
     def test(get: Get) -> Truth:
         document: object = get(name)
@@ -316,14 +321,19 @@ def entry_test(fact: Fact, key: str, member: Member, quantifier: Quantifier) -> 
     return test
 
 
-def _entry(key: str) -> Callable[[Any], Sequence[Any]]:
-    def find(document: Any) -> Sequence[Any]:
-        values = document.get(key)  # not a mapping: the error leaves the rule unknown
+def _named_test(name: str, key: str, member: Member, quantifier: Quantifier) -> Test:
+    def test(get: Get) -> Truth:
+        document: Any = get(name)
+        if document is None:
+            return False
+        values = document.get(key)  # UNKNOWN has no `get`: the error leaves the rule unknown
         if values is None:
-            return ()
-        return values if isinstance(values, list | tuple) else (values,)
+            return False
+        if values.__class__ is str:
+            return member(values)
+        return quantified(values, member, quantifier) if values else False
 
-    return find
+    return test
 
 
 def not_test(tests: Sequence[Test]) -> Test:

@@ -85,6 +85,9 @@ def _decoded(path: str) -> str:
         raise AmbiguousPath("the path has an encoded slash")
     if "\\" in decoded:
         raise AmbiguousPath("the path has an encoded backslash")
+    if ";" in decoded:
+        # a server behind another one that decodes sees a raw one
+        raise AmbiguousPath("the path has an encoded parameter (`%3b`)")
     if _ESCAPE.search(decoded) is not None:
         raise AmbiguousPath("the path is encoded twice")
     for character in decoded:

@@ -62,6 +62,8 @@ def test_facts(name: str, value: Any) -> None:
         (facts("POST", "/", ("X-HTTP-Method-Override", "DELETE")), "overrides the method"),
         (facts("POST", "/", ("x-method-override", "DELETE")), "overrides the method"),
         (facts("GET", "/", ("X-Original-URL", "/admin")), "overrides the method or the path"),
+        (facts("POST", "/", ("X_HTTP_Method_Override", "DELETE")), "with hyphens"),
+        (facts("POST", "/", ("Content_Type", "application/json")), "with hyphens"),
         (facts("POST", "/?_method=DELETE"), "_method"),
         (facts("POST", "/", ("Content-Type", "application/x-www-form-urlencoded"), body=b"a=1&_method=DELETE"), "_method"),
         (facts("POST", "/", ("Content-Type", "application/x-www-form-urlencoded"), body=b"%5fmethod=DELETE"), "_method"),
@@ -81,6 +83,10 @@ def test_what_is_incomplete(given_facts: HttpFacts, reason: str) -> None:
     allow = rules_of("{on: http, effect: allow}")
     assert judged(operation, allow).effect == "deny"
     assert judged(operation, rules_of("{on: http, match: {complete: false}, effect: allow}")).effect == "allow"
+
+
+def test_other_fields_may_have_underscores() -> None:
+    assert request("GET", "/", ("x_custom", "1")).complete
 
 
 def test_parameters_that_only_look_like_an_override() -> None:

@@ -28,7 +28,6 @@ from rules.request_target import AmbiguousPath, AmbiguousRequest, canonical_meth
         ("/caf%C3%A9", "/café"),
         ("/a:b@c,d=e$f!'()*~", "/a:b@c,d=e$f!'()*~"),
         ("/v1/x:cancel", "/v1/x:cancel"),
-        ("/a%3Bb", "/a;b"),
         ("/a%3Fb", "/a?b"),
         ("/a[0]|b", "/a[0]|b"),
         ("*", "*"),
@@ -81,6 +80,7 @@ def test_canonical_path(raw: str, canonical: str) -> None:
         ("/a%zz", "encodes nothing"),
         ("/a;b", "parameter"),
         ("/a/..;/b", "parameter"),
+        ("/admin%3Bx", "encoded parameter"),
         ("/a#b", "fragment"),
         ("/%ff", "not UTF-8"),
         ("/%c0%ae%c0%ae/a", "not UTF-8"),  # overlong dots
@@ -108,7 +108,7 @@ def test_an_encoded_path_is_decoded_once_or_refused(segments: list[str]) -> None
     try:
         assert canonical_path("/" + "/".join(quote(segment, safe="") for segment in segments)) == path
     except AmbiguousPath:
-        assert any(character in path for character in "\\%./") or not path.isascii() or "" in segments
+        assert any(character in path for character in "\\%./;") or not path.isascii() or "" in segments
 
 
 @settings(max_examples=300, deadline=None)
