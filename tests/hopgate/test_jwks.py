@@ -65,7 +65,7 @@ NO_KEYS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("entry", NO_KEYS, ids=lambda entry: json.dumps(entry)[:60])
+@pytest.mark.parametrize("entry", NO_KEYS, ids=range(len(NO_KEYS)))  # keys are new each run: the rows are told by number
 def test_what_is_no_verification_key(entry: dict[str, Any]) -> None:
     assert parse_key(entry) is None
 
