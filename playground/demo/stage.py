@@ -21,7 +21,7 @@ from typing import Any
 _CONFIG = """\
 version: 1
 state: ./var
-rules: [rules/packs/, ./rules.yaml]
+rules: [{packs}./rules.yaml]
 identity:
   issuers:
     - {{name: local, local: true}}
@@ -48,6 +48,7 @@ class Stage:
 
     def __init__(self, directory: Path | None = None, rules: str = "") -> None:
         self.rules = rules  # YAML; the demonstration's own when empty
+        self.packs = "rules/packs/, "  # what stands before our own rule file
         self._temporary = directory is None
         self.base = Path(tempfile.mkdtemp(prefix="hopgate-demo-")) if directory is None else directory.absolute()
         self.gateway, self.agent = self.base / "gateway", self.base / "agent"
@@ -55,25 +56,34 @@ class Stage:
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(mode)  # the agent's user must find its own directory, and no other
         self.key = "bk/live+" + secrets.token_urlsafe(24)  # characters that base64 and URLs write differently
-        self.origin, self.proxy, self.health = _free_ports(3)
+        self.origin, self.proxy, self.health = free_ports(3)
         self.config, self.state = self.gateway / "hopgate.yaml", self.gateway / "var"
         self.access_log, self.log = self.gateway / "access.ndjson", self.gateway / "gateway.log"
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._gateway: subprocess.Popen[bytes] | None = None
 
-    def open(self) -> None:
+    def open(self, workers: int = 1) -> None:
         """Configuration, secret, billing API, gateway: in that order. Raises Failed."""
-        self.config.write_text(_CONFIG.format(origin=self.origin, proxy=self.proxy, health=self.health))
+        self.config.write_text(_CONFIG.format(packs=self.packs, origin=self.origin, proxy=self.proxy, health=self.health))
         (self.gateway / "rules.yaml").write_text(self.rules or files("playground.demo").joinpath("rules.yaml").read_text())
         self.hopgate("secrets", "set", "billing", stdin=self.key)
-        self._spawn(
-            [sys.executable, "-P", "-m", "playground.billing", "--port", str(self.origin), "--log", str(self.access_log)],
-            environment={"BILLING_API_KEY": self.key},
-        )
-        self.start_gateway()
+        self.start_target()
+        self.start_gateway(workers)
 
-    def start_gateway(self) -> None:
-        self._spawn([sys.executable, "-P", "-m", "hopgate", "up", "--config", str(self.config)])
+    def start_target(self) -> None:
+        words = [sys.executable, "-P", "-m", "playground.billing", "--port", str(self.origin), "--log", str(self.access_log)]
+        self._spawn(words, environment={"BILLING_API_KEY": self.key})
+
+    def start_gateway(self, workers: int = 1) -> None:
+        self._spawn([sys.executable, "-P", "-m", "hopgate", "up", "--config", str(self.config), "--workers", str(workers)])
+        self._gateway = self._processes[-1]
         self._await_gateway()
+
+    @property
+    def gateway_process(self) -> subprocess.Popen[bytes]:
+        """The supervisor, while it has not been stopped."""
+        assert self._gateway is not None
+        return self._gateway
 
     def token(self, subject: str, group: str, *more: str) -> str:
         return self.hopgate("token", "issue", "--subject", subject, "--group", group, "--ttl", "1h", *more).strip()
@@ -104,9 +114,11 @@ class Stage:
             shutil.rmtree(self.base, ignore_errors=True)
 
     def stop_gateway(self) -> None:
-        process = self._processes.pop()
-        process.terminate()
-        process.wait(30)
+        process, self._gateway = self._gateway, None
+        if process is not None:
+            self._processes.remove(process)
+            process.terminate()
+            process.wait(30)
 
     def accesses(self) -> list[dict[str, Any]]:
         """The billing API's own access log."""
@@ -124,13 +136,13 @@ class Stage:
             with contextlib.suppress(OSError), opener.open(f"http://127.0.0.1:{self.health}/healthz", timeout=2) as answer:
                 if answer.status == 200:
                     return
-            if self._processes[-1].poll() is not None:
+            if self.gateway_process.poll() is not None:
                 break
             time.sleep(0.05)
         raise Failed(f"the gateway did not start: {self.log.read_text(errors='replace').strip().splitlines()[-1:]}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [server.getsockname()[1] for server in servers]

@@ -1,0 +1,151 @@
+"""`hopgate up` with real proxies: one gateway a state directory, several processes a port, crashes, approvals in another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.peers.live import Live, missing, until
+
+RULES = """\
+version: 1
+rules:
+  - {id: open, on: session, who: {groups: [agents]}, effect: allow}
+  - {id: read, on: http, match: {method: GET}, effect: allow}
+  - {id: refund, on: http, match: {method: POST, path: /v1/refunds}, effect: hold, hold: {reviewers: [finance]}}
+"""
+pytestmark = [pytest.mark.peer, pytest.mark.skipif(missing("curl"), reason="curl is not installed")]
+CUSTOMERS = "http://billing.internal/v1/customers"
+REFUND = ("-X", "POST", "-H", "Content-Type: application/json", "http://billing.internal/v1/refunds")
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    stage = Live(tmp_path, RULES)
+    try:
+        yield stage
+    finally:
+        stage.close()
+
+
+def health(live: Live) -> dict[str, Any]:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            f"http://127.0.0.1:{live.health}/healthz", timeout=5
+        ) as answer:
+            return dict(json.load(answer))
+    except OSError:
+        return {"ok": False, "workers": []}
+
+
+def test_a_second_gateway_is_refused(live: Live) -> None:
+    live.open()
+    other = live.gateway / "other.yaml"
+    other.write_text(live.config.read_text().replace(str(live.proxy), "1").replace(str(live.health), "2"))
+    for words in (["-m", "hopgate", "up", "--config", str(other)], ["-m", "hopgate", "up", "--config", str(live.config)]):
+        done = live.command([sys.executable, *words])
+        assert done.returncode == 1
+        assert "is in use by the gateway with pid" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_processes_share_the_port_and_the_approvals(live: Live) -> None:
+    live.open(workers=2)
+    agent, alice = live.token("agent-7", "agents"), live.token("alice", "finance")
+    for _ in range(24):
+        assert live.curl(agent, CUSTOMERS).stdout.endswith("\n200")
+    assert until(lambda: len({event["session"] for event in live.ledger() if event["event"] == "session_opened"}) >= 2), (
+        "one process served all"
+    )
+    # held by one process, approved in a third, spent by whichever gets the repeated request
+    pending = live.curl(agent, "-H", "Prefer: respond-async", *REFUND, body='{"customer": 1, "amount": 9}')
+    number = json.loads(pending.stdout.rpartition("\n")[0])["approval"]
+    live.hopgate("approvals", "approve", number, token=alice)
+    assert live.curl(agent, *REFUND, body='{"customer": 1, "amount": 9}').stdout.endswith("\n201")
+    again = live.curl(agent, "-H", "Prefer: respond-async", *REFUND, body='{"customer": 1, "amount": 9}')
+    assert again.stdout.endswith("\n403")
+    assert [line["status"] for line in live.accesses() if line["method"] == "POST"] == [201]
+    live.stop_gateway()
+    assert json.loads(live.hopgate("verify", "--json"))["verdict"] == "whole"
+
+
+def test_a_killed_process_comes_back_and_verify_says_interrupted(live: Live) -> None:
+    live.open()
+    agent = live.token("agent-7", "agents")
+    assert live.curl(agent, CUSTOMERS).stdout.endswith("\n200")
+    pid = health(live)["workers"][0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: health(live)["ok"] and health(live)["workers"][0]["pid"] != pid, 30)
+    assert live.curl(agent, CUSTOMERS).stdout.endswith("\n200")
+    live.stop_gateway()
+    told = json.loads(live.hopgate("verify", "--json", fails=True))
+    assert told["verdict"] == "interrupted"
+    assert {"interrupted"} <= {each["kind"] for each in told["findings"]} <= {"interrupted", "torn", "whole"}
+
+
+def test_nothing_outlives_a_killed_supervisor(live: Live) -> None:
+    live.open()
+    pids = [each["pid"] for each in health(live)["workers"]]
+    live.gateway_process.kill()
+    live.gateway_process.wait()
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
+    live.stop_gateway()
+    live.start_gateway()  # the directory is free again
+    assert health(live)["ok"]
+
+
+def test_a_decision_in_another_process_resumes_the_request(live: Live) -> None:
+    live.open()
+    agent, alice = live.token("agent-7", "agents"), live.token("alice", "finance")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(live.curl, agent, *REFUND, body='{"customer": 1, "amount": 9}')
+        asked = json.loads(live.hopgate("approvals", "watch", "--once", "--json"))
+        assert not waiting.done()
+        assert not live.accesses()
+        live.hopgate("approvals", "approve", asked["id"], token=alice)
+        assert waiting.result(20).stdout.endswith("\n201")
+
+
+def test_a_kill_ends_the_session_and_locks_the_principal(live: Live) -> None:
+    live.open()
+    agent, olga = live.token("agent-7", "agents"), live.token("olga", "ops")
+    assert live.curl(agent, CUSTOMERS).stdout.endswith("\n200")
+    live.hopgate("sessions", "kill", "--subject", "local:agent-7", token=olga)
+    time.sleep(1.1)  # "in force within 1 s"
+    assert not live.curl(agent, CUSTOMERS).stdout.endswith("\n200")
+    seen = len(live.accesses())
+    live.hopgate("unlock", "subject", "local:agent-7", token=olga)
+    time.sleep(1.1)
+    assert live.curl(agent, CUSTOMERS).stdout.endswith("\n200")
+    assert len(live.accesses()) == seen + 1
+
+
+def test_metrics(live: Live) -> None:
+    live.open()
+    live.curl(live.token("agent-7", "agents"), CUSTOMERS)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{live.health}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    assert 'hopgate_operations_total{effect="allow",kind="http"} 1.0' in text
+    assert "agent-7" not in text
+
+
+def test_a_broken_configuration_starts_nothing(live: Live) -> None:
+    live.config.write_text("version: 1\nidentity: {issuers: [{name: local, local: true}]}\nlisten: {http: 0.0.0.0:8080}\nfrob: 1\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "hopgate", "up", "--config", str(live.config)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert all(line.startswith(f"hopgate: {live.config}:") for line in done.stderr.splitlines())
+    assert "frob" in done.stderr
