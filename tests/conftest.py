@@ -16,3 +16,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
     wanted = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     asyncio.run(asyncio.wait_for(pyfuncitem.obj(**wanted), 60))
     return True
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
+    """Compressed bytes carry the time they were made at: as names of rows they would differ between the processes of one run."""
+    if isinstance(val, bytes) and not val.isascii():
+        return f"{len(val)}-bytes"
+    return None
