@@ -139,10 +139,15 @@ class Stage:
             if self.gateway_process.poll() is not None:
                 break
             time.sleep(0.05)
-        raise Failed(f"the gateway did not start: {self.log.read_text(errors='replace').strip().splitlines()[-1:]}")
+        last = " / ".join(self.log.read_text(errors="replace").strip().splitlines()[-3:])
+        raise Failed(f"the gateway did not start: {last}")
 
 
 def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [server.getsockname()[1] for server in servers]
+    """Ports that nobody listens on, below those that systems give to outgoing connections: one of these could take it meanwhile."""
+    found: list[int] = []
+    while len(found) < count:
+        port = 15000 + secrets.randbelow(15000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
