@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
@@ -10,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from rules.printable import visible
@@ -73,16 +72,14 @@ class Reader:
             self.problems.append(Problem(source, 0, 0, f"a rule file has at most {MAX_TEXT} characters, this one {len(text)}"))
             return None
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", ReusedAnchorWarning)
-                root = YAML(typ="safe", pure=True).compose(text)
+            yaml = YAML(typ="safe", pure=True)
+            # a later anchor of the same name replaces the earlier one (YAML 1.2.2 section 7.1); ruamel would warn on stderr
+            yaml.composer.warn_double_anchors = False
+            root = yaml.compose(text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             reason = str(error.problem or error.context or "not YAML").splitlines()[0]
             self.problems.append(Problem(source, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, f"not YAML: {reason}"))
-            return None
-        except ReusedAnchorWarning:
-            self.problems.append(Problem(source, 0, 0, "an anchor is defined twice"))
             return None
         except (YAMLError, ValueError, RecursionError, AttributeError, AssertionError, IndexError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else (str(error).splitlines() or ["unreadable"])[0]

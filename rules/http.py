@@ -107,7 +107,7 @@ class HttpFacts:
     def values(self, name: str) -> tuple[str, ...]:
         """The values of every field of that lower-case name, in order."""
         headers = self.get("headers")
-        return headers.get(name, ()) if isinstance(headers, Mapping) else ()
+        return headers.get(name, ()) if isinstance(headers, dict) else ()
 
     def content(self) -> bytes:
         """The body without its content coding. Raises Undecodable."""
@@ -199,7 +199,7 @@ def incomplete_reason(facts: HttpFacts) -> str:
     except AmbiguousRequest as error:
         return error.reason
     headers = facts.get("headers")
-    if not isinstance(headers, Mapping):
+    if not isinstance(headers, dict):
         return "the headers cannot be read"
     for name in _SINGLE:
         if len(headers.get(name, ())) > 1:
@@ -218,11 +218,11 @@ def _overriding_parameter(facts: HttpFacts, content_type: str) -> str | None:
     query = facts.raw_path.partition("?")[2]
     if query and ("_method" in query or "%" in query):
         parameters = facts.get("query")
-        if "_method" in (parameters if isinstance(parameters, Mapping) else query):
+        if "_method" in (parameters if isinstance(parameters, dict) else query):
             return "query"
     if facts.body and content_type == FORM:
         form = facts.get("body")
-        if "_method" in form if isinstance(form, Mapping) else b"_method" in facts.body:
+        if "_method" in form if isinstance(form, dict) else b"_method" in facts.body:
             return "form"
     if facts.body and content_type == "multipart/form-data" and b"_method" in facts.body:
         return "form"

@@ -247,6 +247,12 @@ def test_an_alias_is_fine() -> None:
     assert len(rules) == 2
 
 
+def test_an_anchor_may_be_used_again(recwarn: pytest.WarningsRecorder) -> None:
+    rules = rules_of("{on: http, who: {groups: [&g a]}, effect: allow}", "{on: sql, who: {groups: [&g b, *g]}, effect: allow}")
+    assert len(rules) == 2
+    assert not recwarn.list
+
+
 def test_duplicate_ids_across_files() -> None:
     text = HEAD + "  - {id: a, on: http, effect: allow}\n"
     with pytest.raises(RuleErrors) as caught:
