@@ -10,7 +10,7 @@ from typing import Any
 from mitmproxy import ctx, exceptions, hooks
 from mitmproxy.proxy import mode_specs
 
-from addons import dispatch, http1, options, websocket_messages
+from addons import dispatch, fast_paths, http1, options, websocket_messages
 from addons.gate import Gate
 from hopgate.config import Config, load_config
 from hopgate.errors import HopgateError, Misconfigured
@@ -85,6 +85,9 @@ def hand_over(loader: Any) -> None:
         _give_up(error)
     except exceptions.OptionsError as error:
         _give_up(Misconfigured(str(error)))
+    except Exception as error:
+        # mitmproxy would log it and serve without a single gate
+        _give_up(Misconfigured(f"the gateway cannot be loaded: {type(error).__name__}: {error}"))
 
 
 def _begin(manager: Any) -> None:
@@ -99,7 +102,8 @@ def _begin(manager: Any) -> None:
     _set_options(config)
     gate = Gate(config)
     chain = build(gate, script)
-    dispatch.install(manager, wanted=ctx.options.hopgate_dispatch)
+    if dispatch.install(manager, wanted=ctx.options.hopgate_dispatch):
+        fast_paths.install()
     for addon in chain:
         if manager.get(addon.name) is None:
             manager.add(addon)

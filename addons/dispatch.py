@@ -24,6 +24,12 @@ _log = logging.getLogger("hopgate.addons")
 KNOWN_SOURCES = frozenset({"c2b3aa3cefe34abe904db264faec840b2cc776f7697fc26e488c292d35d16fcb"})
 _REPLACED = ("trigger_event", "handle_lifecycle", "invoke_addon", "_iter_hooks", "register", "remove", "clear", "add")
 
+# What mitmproxy's own addons do on these events is off in a gateway: `addons.options` refuses every option that would turn it on.
+# One of them answers by itself, whoever asks: the revocation list of the authority, at a path that any target may have.
+_OURS_ALONE = frozenset(
+    {"http_connect", "http_connected", "http_connect_error", "requestheaders", "request", "responseheaders", "response", "error"}
+)
+
 type Hooks = tuple[Callable[[Any], Any], ...]
 
 
@@ -64,7 +70,12 @@ class Dispatch:
 
     def _find(self, event: hooks.Hook) -> Hooks:
         manager = self.manager
-        found = tuple(function for addon in manager.chain for _, function in manager._iter_hooks(addon, event))
+        found = tuple(
+            function
+            for addon in manager.chain
+            for owner, function in manager._iter_hooks(addon, event)
+            if event.name not in _OURS_ALONE or not type(owner).__module__.startswith("mitmproxy.addons.")
+        )
         self._hooks[event.name] = found
         return found
 

@@ -29,7 +29,7 @@ from addons.fail_closed import Closed, fail_closed
 from addons.http1 import is_origin_form
 from addons.transports import close_client, kill
 from hopgate.addresses import contains
-from hopgate.errors import HopgateError, Unauthenticated
+from hopgate.errors import HopgateError, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
     from addons.gate import Gate
@@ -166,7 +166,10 @@ class Identify:
             return None
         exchange.host, exchange.port = exchange.route.authority
         services = self.gate.services
-        principal = services.identity.cached_principal(token, flow.client_conn.peername[0])
+        try:
+            principal = services.identity.cached_principal(token, flow.client_conn.peername[0])
+        except Unavailable:
+            principal = None  # its view of revocations is out of date; the slow path asks again, and says so
         if principal is not None and self._allowed_here(flow, principal):
             exchange.principal = principal
             return None
@@ -273,9 +276,8 @@ class Identify:
     # --- the principal
 
     async def _identify(self, flow: http.HTTPFlow, exchange: Exchange, token: str) -> None:
-        services = self.gate.services
         try:
-            principal = await services.identity.verify(token, peer=flow.client_conn.peername[0])
+            principal = await self._verify(token, str(flow.client_conn.peername[0]))
         except Unauthenticated as error:
             self._unauthenticated(flow, error.message)
             return
@@ -287,6 +289,15 @@ class Identify:
             exchange.principal = principal
         else:
             self._unauthenticated(flow, "over clear text a token must live at most an hour and be bound to its peer")
+
+    async def _verify(self, token: str, peer: str) -> Principal:
+        services = self.gate.services
+        try:
+            return await services.identity.verify(token, peer=peer)
+        except Unavailable:
+            # its view of revocations may have aged while this process had no time to read the store
+            await services.locks.refresh()
+            return await services.identity.verify(token, peer=peer)
 
     def _allowed_here(self, flow: http.HTTPFlow, principal: Principal) -> bool:
         client = flow.client_conn
@@ -373,7 +384,12 @@ def _names(host: bytes, route: Route) -> bool:
 
 
 def _loopback(client: connection.Client) -> bool:
-    return contains(_LOOPBACK, client.peername[0])
+    return _is_loopback(client.peername[0])
+
+
+@functools.lru_cache(1024)
+def _is_loopback(peer: str) -> bool:
+    return contains(_LOOPBACK, peer)
 
 
 @functools.lru_cache(4)

@@ -29,7 +29,9 @@ def inject(flow: http.HTTPFlow, exchange: Exchange, pin: PinnedHost) -> None:
     Raises Denied when lease and destination are not of the same connection.
     """
     route, lease, session = exchange.route, exchange.lease, exchange.session
-    assert route is not None and session is not None and exchange.connection is not None
+    assert route is not None
+    assert session is not None
+    assert exchange.connection is not None
     name = exchange.connection.name
     if pin.connection != name or session.connection.name != name or route.connection.name != name:
         raise Denied("the credential of one connection is not for another")

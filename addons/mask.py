@@ -20,14 +20,24 @@ from addons.streaming import MaskedStream, Replacement
 from addons.transports import kill
 from rules.http import response_operation
 from rules.masking import Plan, Unmaskable, compile_plan
-from rules.masking.streams import LineStream
 from rules.model import Mask as MaskRule
 
 if TYPE_CHECKING:
     from addons.gate import Gate
 
 STREAMED: Final = frozenset(
-    {"text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
+    {
+        "text/event-stream",
+        "application/ndjson",
+        "application/x-ndjson",
+        "text/x-ndjson",
+        "application/jsonl",
+        "application/x-jsonl",
+        "application/jsonlines",
+        "application/x-jsonlines",
+        "application/stream+json",
+        "application/x-json-stream",
+    }
 )
 _IN_THREAD: Final = 512 << 10  # bytes from which masking would hold up every other connection for too long
 _BODILESS: Final = frozenset({204, 205, 304})
@@ -155,7 +165,9 @@ class Mask:
     def _judge(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response, body: bytes | None) -> tuple[MaskRule, ...] | None:
         """The masks that apply, or None when a response rule denied it and the answer has been put in place."""
         session, decision = exchange.session, exchange.decision
-        assert session is not None and decision is not None and exchange.facts is not None
+        assert session is not None
+        assert decision is not None
+        assert exchange.facts is not None
         if not self.gate.services.rules.current.response_rules("http"):
             return decision.masks
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.fields]

@@ -145,7 +145,8 @@ class WebSockets:
     @fail_closed
     async def websocket_message(self, flow: http.HTTPFlow) -> None:
         exchange = of(flow)
-        assert flow.websocket is not None and exchange.session is not None
+        assert flow.websocket is not None
+        assert exchange.session is not None
         message = flow.websocket.messages[-1]
         del flow.websocket.messages[:-1]  # mitmproxy keeps them all until the socket closes
         frames: Frames = exchange.frames
@@ -175,7 +176,10 @@ class WebSockets:
     async def _from_client(self, exchange: Exchange, message: mitmwebsocket.WebSocketMessage) -> bytes:
         """Judge; gives what the recording shows of it."""
         facts, session, decision, plan = exchange.facts, exchange.session, exchange.decision, exchange.plan
-        assert facts is not None and session is not None and decision is not None and plan is not None
+        assert facts is not None
+        assert session is not None
+        assert decision is not None
+        assert plan is not None
         if message.type is not Opcode.TEXT and decision.masks:
             exchange.frames.close = "a binary message where masks apply"
             return b""
@@ -194,7 +198,9 @@ class WebSockets:
 
     async def _from_server(self, exchange: Exchange, message: mitmwebsocket.WebSocketMessage) -> bytes:
         plan, decision, session = exchange.plan, exchange.decision, exchange.session
-        assert plan is not None and decision is not None and session is not None
+        assert plan is not None
+        assert decision is not None
+        assert session is not None
         session.account(bytes=len(message.content))
         if message.type is not Opcode.TEXT and decision.masks:
             exchange.frames.close = "a binary message where masks apply"

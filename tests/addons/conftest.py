@@ -32,7 +32,8 @@ connections:
   - {{name: api, kind: http, hosts: ["api.test:80"], target: "http://127.0.0.1:{origin.port}",
      credential: {{headers: {{Authorization: "Bearer ${{env:API_KEY}}"}}}}}}
   - {{name: other, kind: http, hosts: ["other.test:80"], target: "http://127.0.0.1:{origin.port}"}}
-  - {{name: tunnel, kind: http, hosts: ["tunnel.test:443"], target: "https://localhost:{secure.port}", ca: "{certificate}", host_header: client}}
+  - {{name: tunnel, kind: http, hosts: ["tunnel.test:443"], host_header: client,
+     target: "https://localhost:{secure.port}", ca: "{certificate}"}}
   - {{name: untrusted, kind: http, hosts: ["untrusted.test:443"], target: "https://localhost:{secure.port}"}}
   - {{name: misnamed, kind: http, hosts: ["misnamed.test:443"], target: "https://127.0.0.1:{secure.port}", ca: "{certificate}"}}
   - {{name: closed, kind: http, hosts: ["closed.test:80"], target: "http://127.0.0.1:{origin.port}"}}

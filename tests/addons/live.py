@@ -20,7 +20,7 @@ from typing import Any
 from hopgate.config import load_config
 from hopgate.tokens import issue_token
 
-SECRET = "injected-credential-0123456789"  # noqa: S105
+SECRET = "injected-credential-0123456789"
 PASSWORD = b"hunter2-secret"
 SCRIPT = str(find_spec("addons.gateway").origin)  # type: ignore[union-attr]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mitmproxy import addonmanager, flow, hooks, websocket
 from mitmproxy.test import taddons, tflow
-from mitmproxy.tools import main as _  # noqa: F401  registers every hook
+from mitmproxy.tools import main as registers_every_hook  # noqa: F401
 
 from addons import chain, fail_closed
 from addons.dispatch import Dispatch
@@ -192,9 +192,7 @@ async def _dispatched(hook: str, addon: Any, closed: list[Any]) -> None:
         dispatch = Dispatch(manager)
         dispatch.install()
         data = subject(hook)
-        event = SimpleNamespace(name=hook)
-        event.data = data
-        event_class = hooks.all_hooks[hook] if hook in hooks.all_hooks else None
+        event_class = hooks.all_hooks.get(hook)
         if event_class is None:
             pytest.skip(f"this mitmproxy has no hook {hook}")
         await manager.handle_lifecycle(event_class(data))

@@ -14,6 +14,7 @@ from tests.addons.origin import Connection, Origin, response
 GET = b"GET http://api.test/items HTTP/1.1\r\n"
 HOST = b"Host: api.test\r\n"
 
+POST = b"POST http://api.test/items/1 HTTP/1.1\r\n"
 REFUSED = {
     "no token": (GET + HOST + b"\r\n", 407),
     "two tokens": (GET + HOST + b"{auth}{auth}\r\n", 407),
@@ -50,10 +51,10 @@ REFUSED = {
     "lower-case method": (b"get http://api.test/items HTTP/1.1\r\n" + HOST + b"{auth}\r\n", 403),
     "method override": (GET + HOST + b"{auth}X-HTTP-Method-Override: DELETE\r\n\r\n", 403),
     "obs-fold": (GET + HOST + b"X: a\r\n b\r\n{auth}\r\n", 400),
-    "length and chunks": (b"POST http://api.test/items HTTP/1.1\r\n" + HOST + b"{auth}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    "two lengths": (b"POST http://api.test/items HTTP/1.1\r\n" + HOST + b"{auth}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
-    "odd transfer coding": (b"POST http://api.test/items HTTP/1.1\r\n" + HOST + b"{auth}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
-    "xchunked": (b"POST http://api.test/items HTTP/1.1\r\n" + HOST + b"{auth}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+    "length and chunks": (POST + HOST + b"{auth}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "two lengths": (POST + HOST + b"{auth}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+    "odd transfer coding": (POST + HOST + b"{auth}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+    "xchunked": (POST + HOST + b"{auth}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
     "TE that asks for codings": (GET + HOST + b"{auth}TE: gzip\r\n\r\n", 400),
     "a header for another proxy to remove": (GET + HOST + b"{auth}Connection: authorization\r\n\r\n", 400),
     "h2c": (GET + HOST + b"{auth}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: H2C\r\nHTTP2-Settings: AAMAAABk\r\n\r\n", 403),
@@ -61,15 +62,15 @@ REFUSED = {
     "two upgrades": (GET + HOST + b"{auth}Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n\r\n", 403),
     "another upgrade": (GET + HOST + b"{auth}Connection: Upgrade\r\nUpgrade: foo\r\n\r\n", 403),
     "prior knowledge": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-    "unknown content coding": (b"POST http://api.test/items/1 HTTP/1.1\r\n" + HOST + b"{auth}Content-Encoding: foo\r\nContent-Length: 2\r\n\r\n{}", 403),
-    "stacked content coding": (b"POST http://api.test/items/1 HTTP/1.1\r\n" + HOST + b"{auth}Content-Encoding: gzip, gzip\r\nContent-Length: 2\r\n\r\n{}", 403),
+    "unknown content coding": (POST + HOST + b"{auth}Content-Encoding: foo\r\nContent-Length: 2\r\n\r\n{}", 403),
+    "stacked content coding": (POST + HOST + b"{auth}Content-Encoding: gzip, gzip\r\nContent-Length: 2\r\n\r\n{}", 403),
     "a denied path": (b"GET http://api.test/admin/x HTTP/1.1\r\n" + HOST + b"{auth}\r\n", 403),
     "what no rule allows": (b"DELETE http://api.test/items HTTP/1.1\r\n" + HOST + b"{auth}\r\n", 403),
     "a session that is refused": (b"GET http://closed.test/ HTTP/1.1\r\nHost: closed.test\r\n{auth}\r\n", 403),
     "a tunnel without a token": (b"CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n\r\n", 407),
     "a tunnel to nowhere": (b"CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test:443\r\n{auth}\r\n", 403),
     "a tunnel to the target's own address": (b"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n{auth}\r\n", 403),
-    "too much body": (b"POST http://api.test/items/1 HTTP/1.1\r\n" + HOST + b"{auth}Content-Length: 99999999\r\n\r\n", 413),
+    "too much body": (POST + HOST + b"{auth}Content-Length: 99999999\r\n\r\n", 413),
     "a head without end": (b"GET http://api.test/ HTTP/1.1\r\n" + HOST + b"{auth}X: " + b"a" * 300_000, 400),
 }  # fmt: skip
 
@@ -92,7 +93,7 @@ def test_the_plain_request_passes(gateway: Gateway, origin: Origin) -> None:
 
 
 def test_trailers_are_refused_and_do_not_hang(gateway: Gateway, origin: Origin) -> None:
-    head = b"POST http://api.test/items/1 HTTP/1.1\r\n" + HOST + gateway.credential + b"Transfer-Encoding: chunked\r\n\r\n"
+    head = POST + HOST + gateway.credential + b"Transfer-Encoding: chunked\r\n\r\n"
     with gateway.connect(3) as client:
         client.send(head + b"2\r\n{}\r\n0\r\nX-Admin: yes\r\n\r\n")
         assert client.read().status in (0, 400)

@@ -86,7 +86,9 @@ class Http2:
     def __init__(self, gateway: Gateway, authority: str) -> None:
         self.client = secure(gateway, authority, "h2")
         assert self.client.sock.selected_alpn_protocol() == "h2"  # type: ignore[attr-defined]
-        self.http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False))
+        self.http2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False)
+        )
         self.http2.initiate_connection()
 
     def request(self, *fields: tuple[str, str], body: bytes = b"", trailers: tuple[tuple[str, str], ...] = ()) -> tuple[int, bytes]:
@@ -162,7 +164,10 @@ def test_tls_to_the_proxy_itself(tmp_path: Path, origin: Origin, certificate: tu
     gateway = Gateway(tmp_path, more, RULES).start()
     try:
         context = ssl.create_default_context(cafile=str(certificate[0]))
-        with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as raw, context.wrap_socket(raw, server_hostname="localhost") as sock:
+        with (
+            socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as sock,
+        ):
             sock.sendall(b"GET http://api.test/items HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n" + gateway.credential + b"\r\n")
             assert sock.recv(65536).startswith(b"HTTP/1.1 200")
     finally:

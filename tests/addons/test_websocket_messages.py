@@ -50,7 +50,7 @@ class Server:
         self.say: list[bytes] = []
 
     def __call__(self, connection: Connection) -> None:
-        accept = base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
+        accept = base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
         head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Secret: hunter2-secret\r\n"
         connection.sock.sendall(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + b"".join(self.say))
         protocol = wsproto.Connection(wsproto.ConnectionType.SERVER)
