@@ -251,6 +251,14 @@ def test_incomplete_needs_a_rule_that_says_so() -> None:
     assert judged(sql(verbs=["select"]), rules).effect == "deny"
 
 
+def test_a_rule_for_the_incomplete_says_nothing_of_the_complete() -> None:
+    rules = rules_of(
+        '{on: http, match: {path: "/a/**", complete: false}, effect: allow}', "{on: http, match: {complete: false}, effect: deny}"
+    )
+    assert judged(request("GET", "/a"), rules).rules == ()
+    assert judged(request("GET", "/a", ("X-HTTP-Method", "PUT")), rules).rules == ("r1",)
+
+
 def test_a_hold_that_does_not_say_so_denies_the_incomplete() -> None:
     rules = rules_of("{id: h, on: sql, match: {verbs: [drop]}, effect: hold}", "{id: a, on: sql, match: {complete: false}, effect: allow}")
     assert judged(sql(complete=False, verbs=["drop"]), rules).rules == ("h",)
@@ -303,6 +311,13 @@ def test_hold_permits_no_more(rules: list[str], effects: list[str], expected: st
     decision = judged(sql(effects=effects, dialect="postgres"), rules_of(*rules))
     assert decision.effect == expected
     assert bool(decision.holds) is (expected == "hold")
+
+
+def test_a_rule_of_whom_it_is_unknown_covers_nothing() -> None:
+    rules = rules_of(HOLD_DDL, "{id: a, on: sql, who: {claims: {team: x}}, match: {effects: [network]}, effect: allow}")
+    operation = sql(effects=["ddl", "network"])
+    assert judged(operation, rules, replace(AGENT, claims={"team": "x"})).effect == "hold"
+    assert judged(operation, rules, replace(AGENT, claims={"team": {"name": "x"}})).effect == "deny"
 
 
 def test_every_list_that_the_hold_names_is_covered() -> None:
