@@ -34,7 +34,11 @@ class Detector:
     regex: Any
 
     def find(self, data: bytes) -> Iterator[Span]:
-        """All spans, in order, without overlaps. Linear: after a refused candidate the search goes on behind its first word."""
+        """All spans, in order, without overlaps.
+
+        After a refused candidate the search goes on behind its first word, or where an empty span points: candidates without a bound
+        in length need the latter, or a hostile text is read again and again.
+        """
         position = 0
         search = self.regex.search
         while (match := search(data, position)) is not None:
@@ -43,9 +47,10 @@ class Detector:
             if span is None:
                 word = _WORD.match(data, start)
                 position = max(start + 1, word.end() if word else 0)
-            else:
+                continue
+            if span[0] < span[1]:
                 yield span
-                position = max(span[1], start + 1)
+            position = max(span[1], start + 1)
 
 
 def _detector(name: str, pattern: bytes, validate: Callable[[bytes, int, int], Span | None] = validators.whole) -> Detector:
@@ -77,7 +82,7 @@ _ALL: Final = (
     _detector(
         "private_key",
         rb"-----BEGIN [0-9A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----"
-        rb"|AGE-SECRET-KEY-1[0-9A-Z]{50,}|PuTTY-User-Key-File-[0-9]",
+        rb"|AGE-SECRET-KEY-1[0-9A-Z]{50,}|Private-Lines: [0-9]{1,6}",
         validators.private_key,
     ),
     _detector("bearer", rb"(?i:bearer)(?:[ \t]|%20|\+){1,4}[0-9A-Za-z._~+/%-]{8,}=*", validators.bearer),

@@ -11,7 +11,7 @@ import orjson
 from rules.masking.jsonpath import Path, Place
 from rules.masking.numbers import Number, canonical
 from rules.masking.result import Counts, Unmaskable
-from rules.masking.scanner import Scanner
+from rules.masking.scanner import Found, Scanner, hide
 from rules.masking.strategies import Treatment, strongest
 
 type Holder = list[Any]
@@ -166,15 +166,15 @@ def _scan(holder: Holder, scanner: Scanner, hits: Hits, counts: Counts) -> bool:
                 texts.append(value if kind is str else _digits(value, scanner))
             elif kind in _CONTAINERS and (id(node), key) not in hits:
                 stack.append(value)
-    suspicious = [places[index] for index in _suspicious(texts, scanner)]
+    suspicious = _suspicious(texts, scanner)
     changed = False
-    for container, key in suspicious:
-        if key is not None and (id(container), key) not in hits:
-            masked = _scan_value(container[key], scanner, counts)
-            if masked is not container[key]:
-                container[key] = masked
-                changed = True
-    for container, key in suspicious:  # names last: until now the places go by the old ones
+    for index, spans in suspicious.items():
+        container, key = places[index]
+        if key is not None and spans and (id(container), key) not in hits:
+            container[key] = _hidden(texts[index], spans, counts)
+            changed = True
+    for index in suspicious:  # names last: until now the places go by the old ones
+        container, key = places[index]
         if key is None:
             changed = _scan_names(container, scanner, hits, counts) or changed
     return changed
@@ -187,18 +187,24 @@ def _digits(number: Any, scanner: Scanner) -> str:
     return canonical(number)
 
 
-def _suspicious(texts: list[str], scanner: Scanner) -> list[int]:
-    """Indices of the texts in which, or across whose border, something is found."""
+def _suspicious(texts: list[str], scanner: Scanner) -> dict[int, list[Found]]:
+    """Index of a text -> what is found in it."""
     joined = "\0".join(texts).encode("utf-8", "surrogatepass")
     spans = scanner.find(joined)
     if not spans:
-        return []
+        return {}
     size = len if len(joined) == sum(map(len, texts)) + len(texts) - 1 else _encoded_size
     starts = list(accumulate((size(text) + 1 for text in texts), initial=0))
-    found: list[int] = []
+    found: dict[int, list[Found]] = {}
+    across: set[int] = set()
     for span in spans:
         first, last = bisect_right(starts, span.start) - 1, bisect_left(starts, span.end) - 1
-        found += range(max(first, found[-1] + 1 if found else 0), last + 1)
+        start = starts[first]
+        found.setdefault(first, []).append(Found(span.start - start, span.end - start, span.treatment))
+        if first != last:  # a private key without an end, say
+            across.update(range(first, last + 1))
+    for index in across:
+        found[index] = scanner.find(texts[index].encode("utf-8", "surrogatepass"))
     return found
 
 
@@ -206,16 +212,12 @@ def _encoded_size(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def _scan_value(value: Any, scanner: Scanner, counts: Counts) -> Any:
-    text = value if type(value) is str else canonical(value)
+def _hidden(text: str, spans: list[Found], counts: Counts) -> Any:
     data = text.encode("utf-8", "surrogatepass")
-    spans = scanner.find(data)
-    if not spans:
-        return value
     if len(spans) == 1 and spans[0].start == 0 and spans[0].end == len(data):
         counts.add(spans[0].treatment.rule)
         return spans[0].treatment.of_value(text)
-    return scanner.mask_text(text, counts)
+    return hide(data, spans, counts).decode("utf-8", "surrogatepass")
 
 
 def _scan_names(node: dict[str, Any], scanner: Scanner, hits: Hits, counts: Counts) -> bool:
@@ -225,12 +227,12 @@ def _scan_names(node: dict[str, Any], scanner: Scanner, hits: Hits, counts: Coun
         return False
     members = list(node.items())
     node.clear()
+    numbers: dict[str, int] = {}
     for name, value in members:
         new = base = masked[name]
-        number = 2
         while new in node or (new != name and new in masked):
+            numbers[base] = number = numbers.get(base, 1) + 1
             new = f"{base} {number}"
-            number += 1
         node[new] = value
         if new != name and (hit := hits.pop((id(node), name), None)) is not None:
             hits[id(node), new] = (node, new, hit[2])

@@ -71,16 +71,7 @@ class Scanner:
     def mask(self, data: bytes, counts: Counts) -> bytes:
         """The very same object when nothing is found."""
         spans = self.find(data)
-        if not spans:
-            return data
-        pieces = []
-        position = 0
-        for found in spans:
-            counts.add(found.treatment.rule)
-            pieces += [data[position : found.start], found.treatment.of_bytes(data[found.start : found.end])]
-            position = found.end
-        pieces.append(data[position:])
-        return b"".join(pieces)
+        return hide(data, spans, counts) if spans else data
 
     def mask_text(self, text: str, counts: Counts) -> str:
         data = text.encode("utf-8", "surrogatepass")
@@ -89,6 +80,18 @@ class Scanner:
 
 
 _NO_LITERALS: Final = Literals(())
+
+
+def hide(data: bytes, spans: list[Found], counts: Counts) -> bytes:
+    """`data` with these pieces, disjoint and ordered, hidden."""
+    pieces = []
+    position = 0
+    for found in spans:
+        counts.add(found.treatment.rule)
+        pieces += [data[position : found.start], found.treatment.of_bytes(data[found.start : found.end])]
+        position = found.end
+    pieces.append(data[position:])
+    return b"".join(pieces)
 
 
 def _merged(spans: list[Found]) -> list[Found]:

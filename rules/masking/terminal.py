@@ -18,7 +18,7 @@ _OPENERS: Final = re.compile(
     rb"|[A-Za-z]{2}[0-9]{2}(?:[ -]?[0-9A-Za-z]{1,4}){0,9} |-{4,5} ?B?[A-Z0-9 -]{0,60} )\Z"
 )
 _OPENER_LENGTH: Final = 160
-_KEY_BEGIN: Final = re.compile(rb"-{4,5} ?BEGIN [0-9A-Z ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|PuTTY-User-Key-File-[0-9]")
+_KEY_BEGIN: Final = re.compile(rb"-{4,5} ?BEGIN [0-9A-Z ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-Lines: [0-9]{1,6}")
 _KEY_END: Final = re.compile(rb"-{4,5} ?END |Private-MAC:")
 _KEY_END_LENGTH: Final = 12
 

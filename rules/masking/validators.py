@@ -1,6 +1,6 @@
 """What tells a secret from a string that looks like one: checksums, ranges, decodable headers, neighbours.
 
-Each validator takes (data, start, end) of a candidate and gives the span to hide, or None.
+Each validator takes (data, start, end) of a candidate and gives the span to hide, or None; an empty one says that nothing is before it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def jwt(data: bytes, start: int, end: int) -> Span | None:
             continue
         if b'"alg"' in header or b'"enc"' in header:
             return (match.start(), end)
-    return None
+    return (header_end, header_end)
 
 
 _FROM_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
@@ -89,12 +89,12 @@ def aws_access_key(data: bytes, start: int, end: int) -> Span | None:
 def aws_secret_key(data: bytes, start: int, end: int) -> Span | None:
     """40 characters of base64 that stand alone, mix cases and digits, and are as random as base64 of 30 random bytes."""
     if end - start != 40 or _before(data, start) in b"_-." or _after(data, end) in b"=_-":
-        return None
+        return (end, end)
     key = data[start:end]
     if key.upper() == key or key.lower() == key or not any(byte in _DIGITS for byte in key):
-        return None
+        return (end, end)
     entropy = -sum(n / 40 * math.log2(n / 40) for n in Counter(key).values())
-    return (start, end) if entropy >= 4.25 else None
+    return (start, end) if entropy >= 4.25 else (end, end)
 
 
 def slack_token(data: bytes, start: int, end: int) -> Span | None:
@@ -108,15 +108,13 @@ def gcp_key(data: bytes, start: int, end: int) -> Span | None:
     return None if data.startswith(b"ya29", start) and _before(data, start) in _ALNUM else (start, end)
 
 
-_KEY_END: Final = re.compile(rb"-{4,5} ?END ")
+_KEY_END: Final = re.compile(rb"-{4,5} ?END |Private-MAC:")
 
 
 def private_key(data: bytes, start: int, end: int) -> Span | None:
     """What stands between the BEGIN line and the END line (RFC 7468); to the end of the text where END is missing."""
     if data.startswith(b"AGE-", start):
         return (start, end)
-    if data.startswith(b"PuTTY", start):
-        return (end, len(data)) if data.find(b"Private-Lines:", end) >= 0 else None
     close = _KEY_END.search(data, end)
     stop = close.start() if close else len(data)
     # a PEM inside of a string literal has the two characters \n for its line ends
@@ -145,14 +143,18 @@ def bearer(data: bytes, start: int, end: int) -> Span | None:
 
 # `icon@2x.png` and `module@1.2.js` have the form of an address
 _FILE_ENDINGS: Final = frozenset(
-    b"png jpg jpeg gif svg webp avif ico bmp js mjs cjs ts tsx jsx css scss map json html htm xml md txt yaml yml woff woff2 ttf".split()
+    b"png jpg jpeg gif svg webp avif ico bmp js mjs cjs ts tsx jsx css scss map json html htm xml txt yaml yml woff woff2 ttf".split()
 )
 
 
 def email(data: bytes, start: int, end: int) -> Span | None:
     """An address (RFC 5321 4.1.2 without quoted and literal forms)."""
-    ending = data[data.rindex(b".", start, end) + 1 : end].lower()
-    return None if ending in _FILE_ENDINGS else (start, end)
+    last = data.rindex(b".", start, end)
+    if data[last + 1 : end].lower() not in _FILE_ENDINGS:
+        return (start, end)
+    at = max(data.rfind(b"@", start, end) + 1, data.rfind(b"%40", start, end) + 3)
+    version = data[at:last]  # `2x`, `1.2.0`; but `bob@example.com.txt` is a file that names an address
+    return (end, end) if b"." not in version or version.replace(b".", b"").isdigit() else (start, end)
 
 
 def _luhn(digits: bytes) -> bool:

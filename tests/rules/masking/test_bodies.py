@@ -177,6 +177,12 @@ def test_names_that_become_alike_stay_apart() -> None:
     assert "@" not in str(masked)
 
 
+def test_many_names_that_become_alike_take_linear_time() -> None:
+    members = ",".join(f'"u{number}@example.com":{number}' for number in range(20_000))
+    masked = json.loads(plan(EVERYTHING).body(JSON, ("{" + members + "}").encode()).data)
+    assert sorted(masked.values()) == list(range(20_000))
+
+
 @pytest.mark.parametrize(
     ("masks", "expected"),
     [

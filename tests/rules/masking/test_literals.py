@@ -58,7 +58,10 @@ def test_plain_hex_and_url_spellings(secret: bytes, seed: int, around: bytes) ->
     spellings += [percent(secret, chance), percent(secret, chance, twice=True)]
     for spelling in spellings:
         masked = plan(secret).body("application/octet-stream", b"<" + around + spelling + around + b">").data
-        assert masked == b"<" + around + b"[redacted]" + around + b">", spelling
+        if set(around).isdisjoint(secret):
+            assert masked == b"<" + around + b"[redacted]" + around + b">", spelling
+        assert b"[redacted]" in masked
+        assert spelling not in masked
 
 
 @settings(max_examples=150, deadline=None)
