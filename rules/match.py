@@ -299,8 +299,6 @@ def fact_test(fact: Fact, member: Member, quantifier: Quantifier) -> Test:
 
 def entry_test(fact: Fact, key: str, member: Member, quantifier: Quantifier) -> Test:
     """A test of one header, query parameter or JSONPath of the body. What is absent is false, in `not:` too."""
-    if quantifier is Quantifier.ALL:
-        quantifier = Quantifier.ALL_OF_SOME  # a header that is not there is no list without members
     if fact.shape is Shape.BODY:
         return _body_test(fact.name, key, member, quantifier)
     return _named_test(fact.name, key.lower() if fact.shape is Shape.HEADERS else key, member, quantifier)
