@@ -60,23 +60,24 @@ class Exchange(BaseHTTPRequestHandler):
     def _dispatch(self) -> None:
         body = self._body()
         split = urllib.parse.urlsplit(self.path)
-        key = self._key()
-        self._status = 0
-        try:
-            self._route(split.path, body, key)
-        finally:
-            self.server.note(
-                {
-                    "time": time.time(),
-                    "method": self.command,
-                    "path": self.path,
-                    "host": self.headers.get("Host", ""),
-                    "key": key,
-                    "proxy_authorization": "Proxy-Authorization" in self.headers,
-                    "body": body.decode("utf-8", "replace"),
-                    "status": self._status,
-                }
-            )
+        self._arrived = (self._key(), body)
+        self._route(split.path, body, self._arrived[0])
+
+    def _note(self, status: int) -> None:
+        """Before the answer: whoever has the answer finds the line."""
+        key, body = self._arrived
+        self.server.note(
+            {
+                "time": time.time(),
+                "method": self.command,
+                "path": self.path,
+                "host": self.headers.get("Host", ""),
+                "key": key,
+                "proxy_authorization": "Proxy-Authorization" in self.headers,
+                "body": body.decode("utf-8", "replace"),
+                "status": status,
+            }
+        )
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _dispatch
 
@@ -131,7 +132,7 @@ class Exchange(BaseHTTPRequestHandler):
         return self._json(200, {"you_sent": forms})
 
     def _events(self, _: bytes) -> None:
-        self._status = 200
+        self._note(200)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
@@ -147,7 +148,7 @@ class Exchange(BaseHTTPRequestHandler):
         self._send(status, "application/json", json.dumps(value).encode())
 
     def _send(self, status: int, content_type: str, body: bytes) -> None:
-        self._status = status
+        self._note(status)
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
