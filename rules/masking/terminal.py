@@ -8,7 +8,7 @@ from typing import Final
 from rules.masking.result import Counts
 from rules.masking.scanner import Found, Scanner
 
-HOLD: Final = 64 << 10  # bytes held back at most
+HOLD: Final = 16 << 10  # bytes held back at most
 _OVERLAP: Final = 2048  # of a word longer than that, what is looked at again with the next piece
 
 _WORD: Final = b"\x1b" + bytes(range(33, 256))  # a colour belongs to the word that it stands before

@@ -17,13 +17,12 @@ NDJSON: Final = frozenset(
 ) | {"text/x-ndjson"}
 _JSON_STARTS: Final = frozenset(b' \t\r\n{["-0123456789tfnNI')
 _BLANK: Final = b" \t\r\n\x1e"  # RFC 7464 begins each text with a record separator
-_SEQUENCE: Final = re.compile(rb"\A[\s\x1e]*[{\[\"]|\n[\s\x1e]*[{\[]")
+_SEQUENCE: Final = re.compile(rb"\A[\s\x1e]*[{\[]|\n[ \t\r\x1e]*[{\[]")
 _LOOKS_JSON: Final = re.compile(rb"\A[\s\x1e]*(?:[{\[](?s:.*?)[\"']\s*:|\{\s*[\w$]+\s*:)")
 _ANTI_HIJACKING: Final = re.compile(rb"\A\s*(?:\)\]\}'?,?|while\s*\(1\);|for\s*\(;;\);|throw [^;\n]{1,20};|&&&START&&&)\s*(?=[{\[])")
 _CALLBACK: Final = re.compile(
     rb"\A\s*(?:/\*.{0,200}?\*/\s*)?(?:typeof [\w$.]{1,200} === 'function' && )?[\w$.\[\]'\"]{1,200}\s*\(\s*(?=[{\[])", re.DOTALL
 )
-_CALLBACK_END: Final = re.compile(rb"\)\s*;?\s*\Z")
 
 # The same documents in another notation: a JSONPath means something in them, and cannot be applied.
 _OTHER_NOTATION: Final = re.compile(
@@ -63,7 +62,7 @@ def mask_text(essence: str, data: bytes, masks: DocumentMasks, counts: Counts) -
 
 def _refuse_escaped(data: bytes, masks: DocumentMasks) -> None:
     """Broken JSON is masked as text; a reader that mends it would undo its escapes as well."""
-    view = re.sub(rb"\\+u00([0-7][0-9a-fA-F])", lambda match: bytes((int(match.group(1), 16),)), data).replace(b"\\/", b"/")
+    view = re.sub(rb"(?<!\\)\\+u00([0-7][0-9a-fA-F])", lambda match: bytes((int(match.group(1), 16),)), data).replace(b"\\/", b"/")
     if masks.scanner.find(view) or masks.scanner.find(without_escapes(view)):
         raise Unmaskable("the body looks like JSON, does not parse, and hides what is masked behind escapes")
 
@@ -128,8 +127,8 @@ def _mask_wrapped(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes | 
     """JSON behind a prefix that keeps pages from loading it as a script, or as the argument of a callback. None when it is not that."""
     if (prefix := _ANTI_HIJACKING.match(data)) is not None:
         start, end = prefix.end(), len(data)
-    elif (prefix := _CALLBACK.match(data)) is not None and (suffix := _CALLBACK_END.search(data, prefix.end())) is not None:
-        start, end = prefix.end(), suffix.start()
+    elif (prefix := _CALLBACK.match(data)) is not None and (call := data.rstrip().removesuffix(b";").rstrip()).endswith(b")"):
+        start, end = prefix.end(), len(call) - 1
     else:
         return None
     text = data[start:end]

@@ -33,14 +33,24 @@ def refused(masks: Plan, label: str, data: bytes) -> str:
 
 
 LABELS = [
-    "application/json",
-    "text/plain",
-    "",
-    "application/octet-stream",
-    "text/html; charset=utf-8",
-    "application/vnd.api+json",
-    "image/png",
-    "garbage",
+    *(
+        "application/json",
+        "text/plain",
+        "",
+        "application/octet-stream",
+        "text/html; charset=utf-8",
+        "application/vnd.api+json",
+        "image/png",
+        "garbage",
+    ),
+    *(
+        "text/event-stream",
+        "application/x-ndjson",
+        "application/x-www-form-urlencoded",
+        "multipart/mixed; boundary=x",
+        "application/cbor",
+        "text/javascript",
+    ),
 ]
 
 
@@ -425,3 +435,39 @@ def test_an_empty_plan_passes_everything() -> None:
     assert masks.empty
     data = b'{"password":'
     assert masks.body(JSON, data).data is data
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"\n",
+        b" ",
+        b"\\",
+        b"{",
+        b"[",
+        b'"',
+        b"(",
+        b")",
+        b") ",
+        b";",
+        b"cb(",
+        b'{"a":',
+        b"[[",
+        b"&",
+        b"%",
+        b"\x1e",
+        b"\r",
+        b"*/",
+        b'"a" ',
+        b"\\u00",
+    ],
+)
+@pytest.mark.parametrize("start", [b"", b'{"a":"', b"cb({", b"["])
+def test_a_hostile_body_is_masked_or_refused_in_linear_time(piece: bytes, start: bytes) -> None:
+    """200 kB of anything; what goes back and forth over it would not end within the limit of a test."""
+    for label in (JSON, "text/plain", "text/event-stream", "application/x-ndjson", "text/javascript", "application/x-www-form-urlencoded"):
+        for masks in HIDING:
+            try:
+                masks.body(label, start + piece * (200_000 // len(piece)) + b"x")
+            except Unmaskable:
+                continue
