@@ -166,4 +166,5 @@ def test_scripts_can_be_run_and_parse() -> None:
     assert {path.name for path in scripts} >= {"demo", "up", "test", "check", "bench", "run"}
     for path in scripts:
         assert path.stat().st_mode & 0o111, path.name
-        assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+        if "bash" in path.read_text().partition("\n")[0]:
+            assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0, path.name
