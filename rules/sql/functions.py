@@ -16,8 +16,12 @@ from typing import Final
 import msgspec
 
 
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 def _named(effects: str, names: str) -> dict[str, frozenset[str]]:
-    return dict.fromkeys(names.split(), frozenset(effects.split()))
+    return dict.fromkeys(names.split(), words(effects))
 
 
 DANGEROUS: Final[Mapping[str, frozenset[str]]] = {
@@ -84,11 +88,11 @@ DANGEROUS: Final[Mapping[str, frozenset[str]]] = {
         pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared pg_export_snapshot""",
     ),
     **_named("sleep", "pg_sleep pg_sleep_for pg_sleep_until"),
-    **_named("settings", "set_config"),  # by its first argument: rules.sql.settings
+    "set_config": frozenset(),  # by its first argument: rules.sql.settings
 }
 
 # volatile only because their value changes, or because of what they leave in the session
-HARMLESS_VOLATILE: Final = frozenset(
+HARMLESS_VOLATILE: Final = words(
     """array_sample array_shuffle clock_timestamp current_query currtid2 currval gen_random_uuid lastval pg_available_wal_summaries
     pg_blocking_pids pg_collation_actual_version pg_control_checkpoint pg_control_init pg_control_recovery pg_control_system
     pg_current_logfile pg_current_wal_flush_lsn pg_current_wal_insert_lsn pg_current_wal_lsn pg_database_collation_actual_version
@@ -107,7 +111,7 @@ HARMLESS_VOLATILE: Final = frozenset(
     pg_stat_get_xact_tuples_inserted pg_stat_get_xact_tuples_newpage_updated pg_stat_get_xact_tuples_returned
     pg_stat_get_xact_tuples_updated pg_stat_have_stats pg_table_size pg_tablespace_size pg_total_relation_size
     pg_wal_summary_contents pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_xact_status random random_normal
-    setseed timeofday txid_status uuidv4 uuidv7""".split()
+    setseed timeofday txid_status uuidv4 uuidv7"""
 )
 
 # functions that read whatever they are told to by text

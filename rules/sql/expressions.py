@@ -1,0 +1,152 @@
+"""Expressions: columns, functions, operators, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from rules.sql import settings
+from rules.sql.facts import ANYTHING
+from rules.sql.functions import DANGEROUS, READS_ANYTHING, catalog
+from rules.sql.scopes import Scope
+from rules.sql.walk import Handler, Node, Walk, strings
+
+_OPERATORS: Final = frozenset({"AEXPR_OP", "AEXPR_OP_ANY", "AEXPR_OP_ALL"})
+
+
+def _column_ref(walk: Walk, node: Node, scope: Scope) -> None:
+    names = []
+    star = False
+    for field in node["fields"]:
+        string = field.get("String")
+        if string is None:
+            star = True
+        else:
+            names.append(string.get("sval", ""))
+    walk.column(scope, names, star=star)
+
+
+def _indirection(walk: Walk, node: Node, scope: Scope) -> None:
+    """`(relation).field` is a column of the relation; `(relation).*` its whole row, which the reference alone stands for."""
+    reference = node.get("arg", {}).get("ColumnRef")
+    first = node["indirection"][0].get("String") if node.get("indirection") else None
+    if reference and first and len(reference["fields"]) == 1 and "String" in reference["fields"][0]:
+        walk.column(scope, strings(reference["fields"]), field=first.get("sval", ""))
+        walk.rest("A_Indirection", node, scope, ("arg",))
+        if first.get("sval") in catalog().row_functions:  # `(t).row_to_json`
+            walk.push_wrapped(node["arg"], scope)
+    else:
+        walk.rest("A_Indirection", node, scope)
+
+
+def _a_expr(walk: Walk, node: Node, scope: Scope) -> None:
+    if node.get("kind") in _OPERATORS:
+        operator(walk, node.get("name", ()))
+    walk.push_wrapped(node.get("lexpr"), scope)
+    walk.push_wrapped(node.get("rexpr"), scope)
+    walk.rest("A_Expr", node, scope, ("name", "lexpr", "rexpr"))
+
+
+def operator(walk: Walk, names: list[Node]) -> None:
+    """An operator runs a function; one that the server does not bring may run anything."""
+    parts = strings(names)
+    if not parts:
+        return
+    known = parts[-1] in catalog().operators
+    if not known or not (parts[-2] == "pg_catalog" if len(parts) > 1 else walk.state.built_in_first):
+        walk.functions[tuple(parts)] = None
+        walk.affects(("calls_unknown_function",))
+
+
+def _sub_link(walk: Walk, node: Node, scope: Scope) -> None:
+    if "operName" in node:
+        operator(walk, node["operName"])
+    walk.push_wrapped(node.get("testexpr"), scope)
+    walk.push_wrapped(node.get("subselect"), scope.inside())
+    walk.rest("SubLink", node, scope, ("operName", "testexpr", "subselect"))
+
+
+def _sort_by(walk: Walk, node: Node, scope: Scope) -> None:
+    if "useOp" in node:
+        operator(walk, node["useOp"])
+    walk.rest("SortBy", node, scope, ("useOp",))
+
+
+def _param_ref(walk: Walk, node: Node, scope: Scope) -> None:
+    walk.has_params = True
+
+
+def _type_name(walk: Walk, node: Node, scope: Scope) -> None:
+    """Type modifiers are constants or names; the names are no columns."""
+    for modifier in node.get("typmods", ()):
+        if "ColumnRef" not in modifier:
+            walk.push_wrapped(modifier, scope)
+    walk.rest("TypeName", node, scope, ("names", "typmods", "arrayBounds"))
+
+
+def _func_call(walk: Walk, node: Node, scope: Scope) -> None:
+    names = strings(node.get("funcname", ()))
+    arguments = node.get("args", [])
+    count = len(arguments) + (len(node.get("agg_order", ())) if node.get("agg_within_group") else 0)
+    call(walk, names, count, variadic=bool(node.get("func_variadic")))
+    if names and names[-1] == "set_config":
+        _set_config(walk, arguments)
+    walk.rest("FuncCall", node, scope, ("funcname",))
+
+
+def call(walk: Walk, names: list[str], arguments: int, *, variadic: bool = False) -> None:
+    """A call of the function `names`. What is not known to be harmless has the effect that its table says, or is unknown."""
+    if not names:
+        walk.incomplete("a function without a name")
+        return
+    name = names[-1]
+    schema = names[-2] if len(names) > 1 else ""
+    dangerous = DANGEROUS.get(name)
+    if dangerous is not None:
+        walk.affects(dangerous)
+        if name in READS_ANYTHING:
+            walk.reads[(ANYTHING,)] = None
+    built_in = schema == "pg_catalog" or (not schema and walk.state.built_in_first)
+    functions = catalog().functions
+    if built_in and (catalog().is_harmless(name, arguments) or (variadic and name in functions and dangerous is None)):
+        walk.functions[("pg_catalog", name)] = None
+        return
+    if dangerous is not None and built_in:
+        walk.functions[("pg_catalog", name) if schema or name.startswith(_BUILT_IN) else (name,)] = None
+        return
+    walk.functions[tuple(names[-2:])] = None
+    walk.affects(("calls_unknown_function",))
+
+
+_BUILT_IN: Final = ("pg_", "lo_", "binary_upgrade_", "nextval", "setval", "set_config", "query_to", "table_to", "schema_to", "database_to")
+
+
+def _set_config(walk: Walk, arguments: list[Node]) -> None:
+    """`set_config(name, value, local)`: what SET would do, when the text tells the name."""
+    name, value = (_constant(argument) for argument in [*arguments, {}, {}][:2])
+    if name is None:
+        walk.settings["*"] = None
+        walk.affects(settings.ALL)
+    else:
+        walk.settings[name.lower()] = None
+        walk.affects(settings.effects_of(name, value))
+
+
+def _constant(node: Node) -> str | None:
+    while "TypeCast" in node:
+        node = node["TypeCast"].get("arg", {})
+    constant = node.get("A_Const", {})
+    text = constant.get("sval")
+    return None if text is None else text.get("sval", "")
+
+
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "ColumnRef": _column_ref,
+    "A_Indirection": _indirection,
+    "A_Expr": _a_expr,
+    "SubLink": _sub_link,
+    "SortBy": _sort_by,
+    "ParamRef": _param_ref,
+    "TypeName": _type_name,
+    "FuncCall": _func_call,
+}

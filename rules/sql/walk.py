@@ -1,0 +1,201 @@
+"""One pass over a statement's parse tree that collects its facts. Iterative: a tree may be thousands of levels deep.
+
+A node kind or a field that `rules.sql.nodes` does not list leaves the statement incomplete. What each kind means is in the
+modules whose handlers are joined in `rules.sql.postgres`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rules.sql import scopes
+from rules.sql.facts import SqlFacts, dotted, sql_facts
+from rules.sql.functions import RELATION_EFFECTS, catalog
+from rules.sql.nodes import FIELDS
+from rules.sql.scopes import Mode, Parts, Scope
+from rules.sql.session import SessionState
+
+type Node = Mapping[str, Any]
+type Handler = Callable[[Walk, Node, Scope], None]
+
+_NOTHING: Mapping[str, str] = {}
+
+
+class Walk:
+    """What was found so far, and what is still to be looked at. Ordered sets are dicts."""
+
+    def __init__(self, state: SessionState, handlers: Mapping[str, Handler], leaves: frozenset[str]) -> None:
+        self.state = state
+        self._handlers = handlers
+        self._leaves = leaves
+        self._stack: list[tuple[str, Node, Scope]] = []
+        self._columns: list[tuple[Scope, list[str], bool, str]] = []  # scope, names, star, field
+        self.verbs: dict[str, None] = {}
+        self.effects: dict[str, None] = {}
+        self.reads: dict[Parts, None] = {}
+        self.writes: dict[Parts, None] = {}
+        self.functions: dict[Parts, None] = {}
+        self.settings: dict[str, None] = {}
+        self.columns: dict[Parts, None] = {}
+        self.executes: dict[str, None] = {}
+        self.included: list[SqlFacts] = []
+        self.has_params = False
+        self.unbounded = False
+        self.reason = ""
+
+    # --- going on
+
+    def push(self, kind: str, node: Node, scope: Scope) -> None:
+        self._stack.append((kind, node, scope))
+
+    def push_wrapped(self, wrapped: Node | None, scope: Scope) -> None:
+        """A node in its wrapping `{kind: fields}`; `{}` stands for none."""
+        if wrapped:
+            for kind, node in wrapped.items():
+                if kind not in self._leaves:
+                    self._stack.append((kind, node, scope))
+
+    def push_all(self, wrapped: Iterable[Node], scope: Scope) -> None:
+        for one in wrapped:
+            self.push_wrapped(one, scope)
+
+    def statement(self, wrapped: Node, scope: Scope) -> None:
+        """A statement as a whole: at the top, and inside EXPLAIN, PREPARE, COPY, a cursor. Subqueries are none."""
+        if "SelectStmt" in wrapped:
+            self.does(scope, "select")
+        self.push_wrapped(wrapped, scope)
+
+    def run(self) -> None:
+        stack, handlers = self._stack, self._handlers
+        while stack:
+            kind, node, scope = stack.pop()
+            handler = handlers.get(kind)
+            if handler is None:
+                self.rest(kind, node, scope)
+            else:
+                handler(self, node, scope)
+        for scope, names, star, field in self._columns:
+            found = scopes.field_of(scope, names[0], field) if field else scopes.resolve(scope, names, star=star)
+            for column in found:
+                self.columns[column] = None
+
+    def rest(self, kind: str, node: Node, scope: Scope, skip: Sequence[str] = ()) -> None:
+        """Push what is inside a node, but for the fields in `skip`, which the caller has dealt with."""
+        fields = FIELDS.get(kind)
+        if fields is None:
+            self.incomplete(f"the gateway does not know the node {kind}")
+            fields = _NOTHING
+        for name, value in node.items():
+            if value.__class__ is dict:
+                if name in skip:
+                    continue
+                inside = fields.get(name)
+                if inside is None:
+                    self.incomplete(f"the gateway does not know the field {name} of {kind}")
+                elif inside:
+                    if inside not in self._leaves:
+                        self._stack.append((inside, value, scope))
+                else:
+                    self.push_wrapped(value, scope)
+            elif value.__class__ is list and name not in skip:
+                if name not in fields:
+                    self.incomplete(f"the gateway does not know the field {name} of {kind}")
+                else:
+                    self.push_all(value, scope)
+
+    # --- finding
+
+    def incomplete(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+    def does(self, scope: Scope, verb: str, *effects: str) -> None:
+        """A statement with that verb and effects. What is only planned has none, what is stored has effects without being done."""
+        if scope.mode is Mode.PLAN:
+            return
+        if scope.mode is Mode.NOW and verb:
+            self.verbs[verb] = None
+        for effect in effects:
+            self.effects[effect] = None
+
+    def affects(self, effects: Iterable[str]) -> None:
+        """Effects of a function: the planner may run it, too."""
+        for effect in effects:
+            self.effects[effect] = None
+
+    def relation(self, range_var: Node) -> Parts:
+        """The name of a relation as the server resolves it, with as many parts as are certain."""
+        name = range_var.get("relname", "")
+        schema = range_var.get("schemaname", "")
+        if not schema:
+            if range_var.get("relpersistence") == "t":
+                schema = "pg_temp"
+            elif name in catalog().relations and self.state.built_in_first:
+                schema = "pg_catalog"
+            else:
+                schema = self.state.path
+        database = range_var.get("catalogname", "")
+        if database and database != self.state.database:
+            return (database, schema, name)
+        return (schema, name) if schema else (name,)
+
+    def named(self, names: Sequence[str]) -> Parts:
+        """A relation's name that the grammar gives as a list."""
+        keys = ("relname", "schemaname", "catalogname")
+        return self.relation(dict(zip(keys, reversed(names), strict=False)))
+
+    def reads_relation(self, scope: Scope, name: Parts) -> None:
+        self.reads[name] = None
+        if name[0] == "pg_catalog" or len(name) == 1:
+            self.affects(RELATION_EFFECTS.get(name[-1], ()))
+
+    def writes_relation(self, scope: Scope, name: Parts) -> None:
+        """A relation that is written, changed or dropped; where that is only planned, it is looked at."""
+        if scope.mode is Mode.PLAN:
+            self.reads[name] = None
+            return
+        self.writes[name] = None
+        if name[-1] in RELATION_EFFECTS:
+            self.affects(RELATION_EFFECTS[name[-1]])
+        if name[0] == "pg_catalog" or (len(name) == 1 and name[-1] in catalog().relations):
+            self.affects(("ddl", "access_control"))
+            if name[-1] == "pg_settings":  # its rules turn an UPDATE into set_config
+                self.affects(("settings", "lexer_state", "identity_change"))
+                self.settings["*"] = None
+
+    def column(self, scope: Scope, names: list[str], *, star: bool = False, field: str = "") -> None:
+        self._columns.append((scope, names, star, field))
+
+    def include(self, facts: SqlFacts) -> None:
+        """The facts of a prepared statement that this one runs."""
+        self.included.append(facts)
+
+    # --- telling
+
+    def facts(self) -> SqlFacts:
+        def joined(name: str, own: Iterable[Any]) -> list[Any]:
+            if not self.included:
+                return list(own)
+            return list(dict.fromkeys([*own, *(member for facts in self.included for member in facts.get(name))]))
+
+        reason = self.reason or next((facts.get("reason") for facts in self.included if facts.get("reason")), "")
+        return sql_facts(
+            dialect="postgres",
+            database=self.state.database,
+            verbs=joined("verbs", self.verbs),
+            effects=joined("effects", self.effects),
+            reads=joined("reads", map(dotted, self.reads)),
+            writes=joined("writes", map(dotted, self.writes)),
+            functions=joined("functions", map(dotted, self.functions)),
+            settings=joined("settings", self.settings),
+            columns=joined("columns", map(dotted, self.columns)),
+            has_params=self.has_params,
+            unbounded=self.unbounded or any(facts.get("unbounded") for facts in self.included),
+            reason=reason,
+            executes=self.executes,
+        )
+
+
+def strings(wrapped: Iterable[Node]) -> list[str]:
+    """The texts of a list of String nodes; what is no String is left out."""
+    return [node["String"].get("sval", "") for node in wrapped if "String" in node]
