@@ -228,6 +228,8 @@ def normalised(host: str) -> str:
 
     Raises ValueError for what could mean another host to another reader: `2130706433`, `0x7f.1`, `127.1`, zone ids, escapes.
     """
+    if "%" in host:
+        raise ValueError("must not hold an escape or a zone")
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
     if not host.isascii():

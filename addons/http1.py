@@ -23,15 +23,16 @@ from hopgate.errors import Misconfigured
 MAX_HEAD = 256 * 1024  # bytes of a request or response head; nginx allows 32 KiB, tokens may be long
 MAX_PIPELINED = 1 << 20  # bytes that a client may send ahead while its last request is still being decided
 
-_read_request_head = _http1.http1.read_request_head
-_ChunkedReader = _http1.ChunkedReader
+_code: Any = _http1  # what it imported is replaced where it looks it up
+_read_request_head: Any = _code.http1.read_request_head
+_ChunkedReader: Any = _code.ChunkedReader
 _server_read_headers = _http1.Http1Server.read_headers
 _client_read_headers = _http1.Http1Client.read_headers
 _wait = _http1.Http1Server.wait
 _log_line = server.ConnectionHandler.log
 
 
-class _Trailerless(_ChunkedReader):
+class _Trailerless(_ChunkedReader):  # type: ignore[misc]
     """h11's reader of chunked bodies, refusing the trailer section that mitmproxy cannot relay."""
 
     def __call__(self, buf: Any) -> Any:
@@ -45,9 +46,9 @@ class _Trailerless(_ChunkedReader):
 
 def read_request_head(lines: list[bytes]) -> http.Request:
     """Parse a request head, and note on the request whether its target was in origin-form."""
-    request = _read_request_head(lines)
-    request.origin_form = not request.data.authority  # type: ignore[attr-defined]
-    return request
+    request: Any = _read_request_head(lines)
+    request.origin_form = not request.data.authority
+    return request  # type: ignore[no-any-return]
 
 
 def is_origin_form(request: http.Request) -> bool:
@@ -60,7 +61,8 @@ def error_response(status_code: int, message: str = "") -> bytes:
     response = problems.problem(
         "upstream" if status_code >= 500 else "bad-request", status_code, _REASONS.get(status_code, "refused"), close=True
     )
-    return _http1.http1.assemble_response(response)
+    assembled: bytes = _code.http1.assemble_response(response)
+    return assembled
 
 
 def error_page(status_code: int, error: str) -> bytes:
@@ -122,11 +124,14 @@ def install() -> None:
     missing = [f"{getattr(owner, '__name__', owner)}.{name}" for owner, name in wanted if not hasattr(owner, name)]
     if missing:
         raise Misconfigured(f"this mitmproxy has no {', '.join(missing)}: install mitmproxy 12.2")
-    _http1.http1.read_request_head = read_request_head
-    _http1.ChunkedReader = _Trailerless
-    _http1.make_error_response = error_response
-    _http2.format_error = error_page
-    _http1.Http1Server.read_headers = _bounded(_server_read_headers)  # type: ignore[method-assign]
-    _http1.Http1Client.read_headers = _bounded(_client_read_headers)  # type: ignore[method-assign]
-    _http1.Http1Server.wait = _wait_bounded  # type: ignore[method-assign]
-    server.ConnectionHandler.log = _log_and_hang_up  # type: ignore[method-assign]
+    code: Any = _code
+    http2: Any = _http2
+    handler: Any = server.ConnectionHandler
+    code.http1.read_request_head = read_request_head
+    code.ChunkedReader = _Trailerless
+    code.make_error_response = error_response
+    http2.format_error = error_page
+    code.Http1Server.read_headers = _bounded(_server_read_headers)
+    code.Http1Client.read_headers = _bounded(_client_read_headers)
+    code.Http1Server.wait = _wait_bounded
+    handler.log = _log_and_hang_up

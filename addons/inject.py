@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -84,7 +85,7 @@ def _accepted(encodings: list[bytes]) -> bytes:
     return b"identity"
 
 
-def _with_query(path: bytes, query: dict[str, str]) -> bytes:
+def _with_query(path: bytes, query: Mapping[str, str]) -> bytes:
     """`path` with the injected parameters, the caller's own of the same name removed."""
     base, _, rest = path.partition(b"?")
     names = {quote(name, safe="").encode() for name in query} | {name.encode() for name in query}

@@ -124,7 +124,7 @@ class Mask:
     ) -> tuple[Plan | None, bytes, bytes | None]:
         """The plan for this response, its decoded body, and the masked body if it differs. May run in a thread."""
         decoded = decode(exchange.content_encoding, content)
-        masks = self._judge(flow, exchange, response, decoded)
+        masks = self._judge(flow, exchange, response, len(decoded))
         if masks is None:
             return None, b"", None
         plan = self._plan(exchange, masks)
@@ -162,7 +162,7 @@ class Mask:
         _add(exchange, counts)
         return masked
 
-    def _judge(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response, body: bytes | None) -> tuple[MaskRule, ...] | None:
+    def _judge(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response, size: int | None) -> tuple[MaskRule, ...] | None:
         """The masks that apply, or None when a response rule denied it and the answer has been put in place."""
         session, decision = exchange.session, exchange.decision
         assert session is not None
@@ -171,7 +171,7 @@ class Mask:
         if not self.gate.services.rules.current.response_rules("http"):
             return decision.masks
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.fields]
-        operation = response_operation(exchange.facts, response.status_code, headers, body)
+        operation = response_operation(exchange.facts, response.status_code, headers, size)
         judged = session.judge_response(operation, exchange.operation)
         if not judged.allowed:
             members: dict[str, Any] = {"rules": list(judged.rules), "session": session.id, "operation": exchange.operation}

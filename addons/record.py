@@ -166,7 +166,7 @@ def _masked_body(exchange: Exchange, plan: Any, fields: Fields, content: bytes) 
 def _metadata(exchange: Exchange) -> dict[str, Any]:
     decision, session = exchange.decision, exchange.session
     assert session is not None
-    effect = "refused" if decision is None else decision.effect
+    effect: str = "refused" if decision is None else decision.effect
     if exchange.refused and effect == "allow":
         effect = f"allow, then {exchange.refused}"
     return {

@@ -1,4 +1,4 @@
-"""One origin and one gateway for a whole test module."""
+"""One origin and one gateway for all live tests."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ rules:
   - {id: no-admin, on: http, match: {path: "/admin/**"}, effect: deny, message: admins only}
   - {id: ask, on: http, match: {method: POST, path: "/refunds/**"}, effect: hold, hold: {reviewers: [finance]}}
   - {id: big-answer, on: http, match: {path: "/teapot", status: 418}, effect: deny, message: no teapots}
+  - {id: too-long, on: http, match: {path: "/sized/*", response_bytes: {gt: 100}}, effect: deny, message: too long}
   - {id: socket-words, on: http, match: {websocket: true, body: {"$.action": drop}}, effect: deny, message: no drops}
   - {id: hide, on: http, effect: mask, mask: {jsonpath: ["$..password"], headers: [x-secret], query: [token]}}
 """
@@ -41,26 +42,26 @@ connections:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def origin() -> Iterator[Origin]:
     found = Origin()
     yield found
     found.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_certificate(tmp_path_factory.mktemp("tls"), "localhost")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def secure_origin(certificate: tuple[Path, Path]) -> Iterator[Origin]:
     found = Origin(tls_context(certificate[1], "h2", "http/1.1"))
     yield found
     found.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_gateway(
     tmp_path_factory: pytest.TempPathFactory, origin: Origin, secure_origin: Origin, certificate: tuple[Path, Path]
 ) -> Iterator[Gateway]:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -219,6 +219,16 @@ class Gateway:
 
     def ledger(self) -> list[dict[str, Any]]:
         return [json.loads(line) for path in (self.directory / "var" / "ledger").glob("*.ndjson") for line in path.read_text().splitlines()]
+
+    @staticmethod
+    def eventually(found: Callable[[], bool], seconds: float = 3.0) -> bool:
+        """Whether it becomes true: reads reach the disk a moment after their answer."""
+        deadline = time.monotonic() + seconds
+        while not found():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.03)
+        return True
 
     def everything_written(self) -> bytes:
         files = [
