@@ -12,7 +12,9 @@ from rules.masking.texts import mask_text
 
 # The end of an event is an empty line. Atomic, or the two bytes of one CRLF would pass for two line ends.
 BORDER: Final = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
-_FIELD: Final = re.compile(rb"[\w. -]*")  # what has quotes or braces in the place of a field's name is JSON with the wrong label
+_FIELD: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?[\w. -]*"
+)  # what has quotes or braces in the place of a field's name is JSON with the wrong label
 _LINE: Final = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
 
 

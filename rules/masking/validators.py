@@ -255,11 +255,14 @@ def us_ssn(data: bytes, start: int, end: int) -> Span | None:
 
 
 def phone(data: bytes, start: int, end: int) -> Span | None:
-    """E.164 with a plus, or a North American number with separators."""
-    if _before(data, start) == 0x2B or _part_of_number(data, start, end):
+    """E.164 with a plus, or a North American number with separators; groups of digits that do not belong are left off."""
+    if _before(data, start) == 0x2B:
         return None
-    if data[start] == 0x2B:
-        digits = bytes(byte for byte in data[start:end] if byte in _DIGITS)
-        if not 8 <= len(digits) <= 15 or (digits[0] == 0x31 and len(digits) != 11):
-            return None
-    return (start, end)
+    if data[start] != 0x2B:
+        return None if _part_of_number(data, start, end) else (start, end)
+    while (digits := sum(byte in _DIGITS for byte in data[start:end])) >= 8:
+        national = data[start + 1] == 0x31
+        if (digits == 11 if national else digits <= 15) and not _part_of_number(data, start, end):
+            return (start, end)
+        end = start + len(data[start:end].rstrip(b"0123456789").rstrip(b" .()/-"))
+    return None
