@@ -149,5 +149,7 @@ def free_ports(count: int) -> list[int]:
     while len(found) < count:
         port = 15000 + secrets.randbelow(15000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port in found:
+                continue
             found.append(port)
     return found
