@@ -149,6 +149,8 @@ _FILE_ENDINGS: Final = frozenset(
 
 def email(data: bytes, start: int, end: int) -> Span | None:
     """An address (RFC 5321 4.1.2 without quoted and literal forms)."""
+    while data[start] == 0x27:  # a quote around the address; within it, as in O'Neil's, it belongs to it
+        start += 1
     last = data.rindex(b".", start, end)
     if data[last + 1 : end].lower() not in _FILE_ENDINGS:
         return (start, end)

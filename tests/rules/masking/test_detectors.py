@@ -49,6 +49,7 @@ FOUND = [
     ("card", "\\n4111111111111111 card%3D5555555555554444", ["4111111111111111", "5555555555554444"]),
     ("iban", "iban%3ADE89370400440532013000", ["DE89370400440532013000"]),
     ("email", "mail Bob.O'Neil+x@mail.example.co.uk, now", ["Bob.O'Neil+x@mail.example.co.uk"]),
+    ("email", "'bob@example.com'", ["bob@example.com"]),
     ("email", "to=alice%40example.org&x", ["alice%40example.org"]),
     ("email", "josé@exämple.de", ["josé@exämple.de"]),
     ("email", "a@xn--e1afmkfd.xn--p1ai", ["a@xn--e1afmkfd.xn--p1ai"]),
