@@ -28,7 +28,7 @@ def _assigned(walk: Walk, targets: Sequence[Node], base: Parts, scope: Scope) ->
         result = target.get("ResTarget", {})
         if "name" in result:
             walk.columns[(*base, result["name"])] = None
-        walk.rest("ResTarget", result, scope)
+        walk.push("ResTarget", result, scope)
 
 
 def _returning(walk: Walk, node: Node, base: Parts, scope: Scope) -> None:

@@ -44,7 +44,19 @@ def _a_expr(walk: Walk, node: Node, scope: Scope) -> None:
         operator(walk, node.get("name", ()))
     walk.push_wrapped(node.get("lexpr"), scope)
     walk.push_wrapped(node.get("rexpr"), scope)
-    walk.rest("A_Expr", node, scope, ("name", "lexpr", "rexpr"))
+    if not node.keys() <= _A_EXPR:
+        walk.rest("A_Expr", node, scope, ("name", "lexpr", "rexpr"))
+
+
+_A_EXPR: Final = frozenset({"kind", "name", "lexpr", "rexpr", "rexpr_list_start", "rexpr_list_end", "location"})
+_RESULT: Final = frozenset({"name", "val", "location"})
+
+
+def _res_target(walk: Walk, node: Node, scope: Scope) -> None:
+    if node.keys() <= _RESULT:
+        walk.push_wrapped(node.get("val"), scope)
+    else:
+        walk.rest("ResTarget", node, scope)
 
 
 def operator(walk: Walk, names: list[Node]) -> None:
@@ -144,6 +156,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "ColumnRef": _column_ref,
     "A_Indirection": _indirection,
     "A_Expr": _a_expr,
+    "ResTarget": _res_target,
     "SubLink": _sub_link,
     "SortBy": _sort_by,
     "ParamRef": _param_ref,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from rules.model import UNKNOWN, Unknown
 
 type Name = str | tuple[str, ...]  # dotted, or its parts where one of them contains a dot
@@ -80,3 +82,80 @@ def sql_facts(
         "reason": reason,
     }
     return SqlFacts(values, tuple(executes))
+
+
+class Wire(msgspec.Struct, array_like=True):
+    """Facts on their way between two processes of the gateway."""
+
+    dialect: str
+    database: str
+    verbs: list[str]
+    effects: list[str]
+    reads: list[str | list[str]]
+    writes: list[str | list[str]]
+    functions: list[str | list[str]]
+    settings: list[str]
+    columns: list[str | list[str]]
+    has_params: bool
+    unbounded: bool
+    reason: str
+    executes: list[str]
+
+
+def to_wire(facts: SqlFacts) -> Wire:
+    get = facts.get
+    names = [[list(name) if isinstance(name, tuple) else name for name in get(key)] for key in ("reads", "writes", "functions", "columns")]
+    reads, writes, functions, columns = names
+    return Wire(
+        get("dialect"),
+        get("database"),
+        list(get("verbs")),
+        list(get("effects")),
+        reads,
+        writes,
+        functions,
+        list(get("settings")),
+        columns,
+        get("params") is UNKNOWN,
+        get("unbounded"),
+        get("reason"),
+        list(facts.executes),
+    )
+
+
+def from_wire(wire: Wire) -> SqlFacts:
+    def named(names: Iterable[str | list[str]]) -> list[Name]:
+        return [name if isinstance(name, str) else tuple(name) for name in names]
+
+    return sql_facts(
+        dialect=wire.dialect,
+        database=wire.database,
+        verbs=wire.verbs,
+        effects=wire.effects,
+        reads=named(wire.reads),
+        writes=named(wire.writes),
+        functions=named(wire.functions),
+        settings=wire.settings,
+        columns=named(wire.columns),
+        has_params=wire.has_params,
+        unbounded=wire.unbounded,
+        reason=wire.reason,
+        executes=wire.executes,
+    )
+
+
+_LISTS: Final = ("verbs", "effects", "reads", "writes", "functions", "settings", "columns")
+
+
+def union(facts: Sequence[SqlFacts]) -> SqlFacts:
+    """What several statements do together."""
+    lists = {name: dict.fromkeys(member for one in facts for member in one.get(name)) for name in _LISTS}
+    return sql_facts(
+        dialect=facts[0].get("dialect"),
+        database=facts[0].get("database"),
+        has_params=any(one.get("params") is UNKNOWN for one in facts),
+        unbounded=any(one.get("unbounded") for one in facts),
+        reason=next((one.get("reason") for one in facts if one.get("reason")), ""),
+        executes=dict.fromkeys(name for one in facts for name in one.executes),
+        **lists,
+    )

@@ -6,14 +6,13 @@ incomplete, with the reason; nothing in here raises for a text, whatever it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rules.model import UNKNOWN, Exact, Operation
 from rules.sql import changes, commands, definitions, expressions, queries
 from rules.sql.bounds import Exceeded, Measure, measure
-from rules.sql.facts import SqlFacts, sql_facts
+from rules.sql.facts import SqlFacts, sql_facts, union
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
 from rules.sql.nodes import FIELDS
 from rules.sql.scopes import Mode, Scope
@@ -54,11 +53,15 @@ def operation_of(text: bytes, state: SessionState, params: Sequence[Any] | None 
 
     `params` are the decoded values of `$1` … when they are bound, `binding` the exact bytes that bind them.
     """
+    return operation_from(facts_of(text, state), text, state, params, binding)
+
+
+def facts_of(text: bytes, state: SessionState) -> list[SqlFacts]:
+    """The facts of each statement of `text`, at least one. Parameters are left unknown."""
     try:
-        facts = _read(text, state)
+        return _read(text, state)
     except Exception as error:  # a tree of a shape that no table foresaw
-        facts = [not_read(state, f"the gateway could not read it ({type(error).__name__})")]
-    return operation_from(facts, text, state, params, binding)
+        return [not_read(state, f"the gateway could not read it ({type(error).__name__})")]
 
 
 def operation_from(
@@ -71,13 +74,13 @@ def operation_from(
     def exact() -> Exact:
         return _exact(facts, text, state, params, binding)
 
+    if len(facts) == 1:
+        return _operation(facts[0], exact)
     parts = tuple(_operation(statement) for statement in facts)
-    if len(parts) == 1:
-        return replace(parts[0], exact=exact)
     reason = next((part.reason for part in parts if not part.complete), "")
     return Operation(
         kind="sql",
-        facts=_union(facts),
+        facts=union(facts),
         complete=not reason,
         reason=reason,
         writes=any(part.writes for part in parts),
@@ -92,7 +95,7 @@ def statements(operation: Operation) -> tuple[Operation, ...]:
     return operation.parts or (operation,)
 
 
-def _operation(facts: SqlFacts) -> Operation:
+def _operation(facts: SqlFacts, exact: Callable[[], Exact] | None = None) -> Operation:
     get = facts.get
     reason = get("reason")
     return Operation(
@@ -100,7 +103,8 @@ def _operation(facts: SqlFacts) -> Operation:
         facts=facts,
         complete=not reason,
         reason=reason,
-        writes=bool(reason) or any(effect != "read" for effect in get("effects")),
+        writes=get("effects") != ("read",) or bool(reason),
+        exact=exact,
         title=_title(facts),
     )
 
@@ -109,8 +113,9 @@ def _title(facts: SqlFacts) -> str:
     verbs = " ".join(facts.get("verbs"))
     names = facts.get("writes") or facts.get("reads")
     shown = ", ".join(".".join(name) if isinstance(name, tuple) else name for name in names[:4])
-    printable = "".join(character if character.isprintable() else "?" for character in shown)
-    return f"{verbs} {printable}".strip()[:256]
+    if not shown.isprintable():
+        shown = "".join(character if character.isprintable() else "?" for character in shown)
+    return f"{verbs} {shown}".strip()[:256]
 
 
 # --- reading
@@ -158,23 +163,6 @@ def _statement(tree: Node, state: SessionState) -> SqlFacts:
 def not_read(state: SessionState, reason: str) -> SqlFacts:
     """The facts of a text that was not read at all."""
     return sql_facts(dialect="postgres", database=state.database, verbs=("unknown",), reason=reason)
-
-
-_LISTS: Final = ("verbs", "effects", "reads", "writes", "functions", "settings", "columns")
-
-
-def _union(facts: Sequence[SqlFacts]) -> SqlFacts:
-    """What all statements do together, for the ledger and the card; rules judge each part."""
-    lists = {name: dict.fromkeys(member for one in facts for member in one.get(name)) for name in _LISTS}
-    return sql_facts(
-        dialect="postgres",
-        database=facts[0].get("database"),
-        has_params=any(one.get("params") is UNKNOWN for one in facts),
-        unbounded=any(one.get("unbounded") for one in facts),
-        reason=next((one.get("reason") for one in facts if one.get("reason")), ""),
-        executes=dict.fromkeys(name for one in facts for name in one.executes),
-        **lists,
-    )
 
 
 # --- what a reviewer sees, and what the fingerprint covers

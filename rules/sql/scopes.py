@@ -66,13 +66,14 @@ class Ctes:
 class Scope:
     """One query level. `outer` is the level whose columns it may use too."""
 
-    __slots__ = ("ctes", "mode", "outer", "sources")
+    __slots__ = ("_only", "ctes", "mode", "outer", "sources")
 
     def __init__(self, outer: Scope | None, ctes: Ctes | None, mode: Mode) -> None:
         self.outer = outer
         self.ctes = ctes
         self.mode = mode
         self.sources: list[tuple[str, Source]] = []
+        self._only: tuple[frozenset[str], Parts] | None = None
 
     def inside(self, mode: Mode | None = None) -> Scope:
         """A level below that sees this one's columns."""
@@ -87,6 +88,20 @@ class Scope:
 
     def add(self, alias: str, source: Source) -> None:
         self.sources.append((alias, source))
+
+    def only_base(self, column: str) -> Parts:
+        """The one relation that a bare column can belong to, where but one is in sight; () where it takes a closer look."""
+        if self._only is None:
+            self._only = self._find_only()
+        aliases, base = self._only
+        return () if column in aliases else base
+
+    def _find_only(self) -> tuple[frozenset[str], Parts]:
+        sources = [found for scope in self.levels() for found in scope.sources]
+        bases = {base for _, source in sources for base in source.bases}
+        if len(bases) == 1 and not any(source.renamed or source.outputs is not None for _, source in sources):
+            return frozenset(alias for alias, _ in sources), bases.pop()
+        return frozenset(), ()
 
     def levels(self) -> Iterator[Scope]:
         scope: Scope | None = self

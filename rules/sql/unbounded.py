@@ -25,7 +25,12 @@ class Truth(enum.Enum):
     BY_ROW = "depends on the row"
 
 
-_NEGATION: Final = {Truth.ALWAYS: Truth.NEVER, Truth.NEVER: Truth.ALWAYS, Truth.SAME: Truth.SAME, Truth.BY_ROW: Truth.BY_ROW}
+_NEGATION: Final[Mapping[Truth, Truth]] = {
+    Truth.ALWAYS: Truth.NEVER,
+    Truth.NEVER: Truth.ALWAYS,
+    Truth.SAME: Truth.SAME,
+    Truth.BY_ROW: Truth.BY_ROW,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,12 @@ _TRUE_WORDS: Final = frozenset({"t", "true", "y", "yes", "on", "1"})
 
 def restricts(condition: Node | None, target: Target) -> bool:
     """Whether `condition` (a wrapped node, None for none) leaves rows of the target out because of what they contain."""
-    return bool(condition) and _truth(condition, target, _DEEPEST) in (Truth.BY_ROW, Truth.NEVER)
+    if not condition:
+        return False
+    conditions = [condition]
+    if condition.get("BoolExpr", {}).get("boolop") == "AND_EXPR":
+        conditions = condition["BoolExpr"].get("args", [])
+    return any(_truth(one, target, _DEEPEST) in (Truth.BY_ROW, Truth.NEVER) for one in conditions)
 
 
 def _truth(wrapped: Node | None, target: Target, levels: int) -> Truth:
@@ -68,6 +78,9 @@ def _truth(wrapped: Node | None, target: Target, levels: int) -> Truth:
 
 
 def _by_content(wrapped: Node, target: Target) -> Truth:
+    reference = wrapped.get("ColumnRef")
+    if reference is not None and len(reference.get("fields", ())) == 1:
+        return Truth.BY_ROW
     return Truth.BY_ROW if _mentions_row(wrapped, target) else Truth.SAME
 
 
@@ -101,9 +114,9 @@ def _complementary(arguments: list[Node], target: Target) -> bool:
 
 
 def _negated(shape: Any) -> Any:
-    if not isinstance(shape, dict):
+    if not isinstance(shape, dict) or not shape:
         return None
-    kind, node = next(iter(shape.items()), ("", {}))
+    kind, node = next(iter(shape.items()))
     if kind == "NullTest":
         other = "IS_NOT_NULL" if node.get("nulltesttype") == "IS_NULL" else "IS_NULL"
         return {kind: {**node, "nulltesttype": other}}
@@ -118,10 +131,17 @@ def _expression(node: Node, target: Target, levels: int) -> Truth:
     left, right = node.get("lexpr"), node.get("rexpr")
     name = _operator(node)
     if left and right:
+        kinds = left.keys() | right.keys()
+        if len(kinds) == 2 and "ColumnRef" in kinds and ("A_Const" in kinds or "ParamRef" in kinds):
+            return _by_content(left if "ColumnRef" in left else right, target)
         values = _value(left), _value(right)
         if values[0] is not None and values[1] is not None and type(values[0]) is type(values[1]) and name in _COMPARE:
             return Truth.ALWAYS if _COMPARE[name](*values) else Truth.NEVER
-        if _shape(left, target) == _shape(right, target) and node.get("kind") in ("AEXPR_OP", "AEXPR_LIKE", "AEXPR_NOT_DISTINCT"):
+        if (
+            left.keys() == right.keys()
+            and _shape(left, target) == _shape(right, target)
+            and node.get("kind") in ("AEXPR_OP", "AEXPR_LIKE", "AEXPR_NOT_DISTINCT")
+        ):
             if name in _REFLEXIVE or node.get("kind") == "AEXPR_NOT_DISTINCT":
                 return Truth.ALWAYS
             if name in _IRREFLEXIVE:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rules.sql import scopes
-from rules.sql.facts import SqlFacts, dotted, sql_facts
+from rules.sql.facts import SqlFacts, dotted, sql_facts, union
 from rules.sql.functions import RELATION_EFFECTS, catalog
 from rules.sql.nodes import FIELDS
 from rules.sql.scopes import Mode, Parts, Scope
@@ -76,6 +76,9 @@ class Walk:
             else:
                 handler(self, node, scope)
         for scope, names, star, field in self._columns:
+            if len(names) == 1 and not star and not field and (base := scope.only_base(names[0])):
+                self.columns[(*base, names[0])] = None
+                continue
             found = scopes.field_of(scope, names[0], field) if field else scopes.resolve(scope, names, star=star)
             for column in found:
                 self.columns[column] = None
@@ -128,6 +131,7 @@ class Walk:
         name = range_var.get("relname", "")
         schema = range_var.get("schemaname", "")
         if not schema:
+            # temporary relations come before all others, and those of pg_catalog before the search path
             if range_var.get("relpersistence") == "t":
                 schema = "pg_temp"
             elif name in catalog().relations and self.state.built_in_first:
@@ -173,27 +177,22 @@ class Walk:
     # --- telling
 
     def facts(self) -> SqlFacts:
-        def joined(name: str, own: Iterable[Any]) -> list[Any]:
-            if not self.included:
-                return list(own)
-            return list(dict.fromkeys([*own, *(member for facts in self.included for member in facts.get(name))]))
-
-        reason = self.reason or next((facts.get("reason") for facts in self.included if facts.get("reason")), "")
-        return sql_facts(
+        facts = sql_facts(
             dialect="postgres",
             database=self.state.database,
-            verbs=joined("verbs", self.verbs),
-            effects=joined("effects", self.effects),
-            reads=joined("reads", map(dotted, self.reads)),
-            writes=joined("writes", map(dotted, self.writes)),
-            functions=joined("functions", map(dotted, self.functions)),
-            settings=joined("settings", self.settings),
-            columns=joined("columns", map(dotted, self.columns)),
+            verbs=self.verbs,
+            effects=self.effects,
+            reads=map(dotted, self.reads),
+            writes=map(dotted, self.writes),
+            functions=map(dotted, self.functions),
+            settings=self.settings,
+            columns=map(dotted, self.columns),
             has_params=self.has_params,
-            unbounded=self.unbounded or any(facts.get("unbounded") for facts in self.included),
-            reason=reason,
+            unbounded=self.unbounded,
+            reason=self.reason,
             executes=self.executes,
         )
+        return union((facts, *self.included)) if self.included else facts
 
 
 def strings(wrapped: Iterable[Node]) -> list[str]:
