@@ -59,7 +59,7 @@ def _settled(stage: Bench, before: dict[str, int], sent: int) -> dict[str, int]:
     for _ in range(100):
         now = done_by(stage.state)
         found = {name: now[name] - before[name] for name in now}
-        if found["decided"] >= sent and found["recorded"] >= sent:
+        if all(found[name] >= count for name, count in expected(sent).items()):
             break
         time.sleep(0.1)
     return found
