@@ -7,6 +7,7 @@ start is not tried again: what is wrong then (a port, a key, an option) does not
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import pwd
 import shutil
@@ -38,6 +39,8 @@ _FIRST_PAUSE: Final = 0.5  # before a restart, doubled each time
 _LONGEST_PAUSE: Final = 30.0
 _STEADY: Final = 60.0  # seconds of running after which a crash counts as a first one
 _POLL: Final = 0.1
+PROBE_SECONDS: Final = 2.0
+_UNSPECIFIED: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 @dataclass(slots=True)
@@ -87,7 +90,7 @@ class Supervisor:
         workers = [
             {"name": w.name, "pid": w.process.pid if w.process else 0, "running": w.running, "restarts": w.restarts} for w in self.workers
         ]
-        ok = all(worker["running"] for worker in workers) and answers(self._address)
+        ok = all(worker["running"] for worker in workers) and serves(self._address, tls=self.config.tls is not None)
         return {"ok": ok, "status": "ok" if ok else "degraded", "listener": str(self._address), "workers": workers}
 
     @property
@@ -123,7 +126,7 @@ class Supervisor:
             for worker in self.workers:
                 if not worker.running:
                     raise Unavailable(f"{worker.name} did not start: the line before this one says why")
-            if answers(self._address):
+            if serves(self._address, tls=self.config.tls is not None):
                 return
             if time.monotonic() > deadline:
                 raise Unavailable(f"nothing listens on {self._address} after {START_SECONDS:.0f} seconds")
@@ -201,12 +204,32 @@ def command(config: Config, name: str) -> tuple[str, ...]:
 
 def answers(address: Address) -> bool:
     """Whether somebody accepts connections there."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104
+    host = _UNSPECIFIED.get(address.host, address.host)
     try:
         socket.create_connection((host, address.port), timeout=1).close()
     except OSError:
         return False
     return True
+
+
+def serves(address: Address, *, tls: bool = False) -> bool:
+    """Whether the proxy there answers: one that is still starting says 503, one that hangs says nothing.
+
+    Asked in origin-form, which every caller may do and which no rule decides. Where the listener wants TLS, that it accepts is enough.
+    """
+    if tls and not address.loopback:
+        return answers(address)
+    host = _UNSPECIFIED.get(address.host, address.host)
+    probe = http.client.HTTPConnection(host, address.port, timeout=PROBE_SECONDS)
+    try:
+        probe.request("GET", "/")
+        return probe.getresponse().status != http.HTTPStatus.SERVICE_UNAVAILABLE
+    except (http.client.RemoteDisconnected, ConnectionResetError):
+        return True  # it does not speak to this address, which is its right
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        probe.close()
 
 
 def user_notice() -> str:

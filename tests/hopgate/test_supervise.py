@@ -24,7 +24,8 @@ from hopgate.health import HealthServer
 from hopgate.state_lock import StateLock
 from hopgate.supervise import Supervisor, Worker
 
-LISTENS = "import socket; s = socket.create_server(('127.0.0.1', {port})); [s.accept() for _ in iter(int, 1)]"
+# answers 501 to everything, as a proxy that is up answers something
+LISTENS = "import http.server as h; h.ThreadingHTTPServer(('127.0.0.1', {port}), h.BaseHTTPRequestHandler).serve_forever()"
 
 
 def free_port() -> int:
@@ -126,6 +127,34 @@ def test_a_proxy_that_does_not_start_ends_the_start(run: Callable[..., Running])
     until(lambda: running.error)
     assert isinstance(running.error, Unavailable)
     assert "http-0 did not start" in str(running.error)
+
+
+ANSWERS = "import socket; s = socket.create_server(('127.0.0.1', {{port}}))\nwhile True:\n    c = s.accept()[0]; {0}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "serves"),
+    [
+        ("c.recv(999); c.sendall(b'HTTP/1.1 503 Starting\\r\\nContent-Length: 0\\r\\n\\r\\n')", False),
+        ("c.recv(999); c.sendall(b'HTTP/1.1 404 Here\\r\\nContent-Length: 0\\r\\n\\r\\n')", True),
+        ("c.recv(999); c.sendall(b'nonsense\\r\\n\\r\\n')", False),
+        ("c.close()", True),  # not for this address
+        ("kept = c", False),  # hangs
+    ],
+)
+def test_a_proxy_is_up_when_it_answers(monkeypatch: pytest.MonkeyPatch, answer: str, serves: bool) -> None:
+    import subprocess
+
+    monkeypatch.setattr(supervise, "PROBE_SECONDS", 0.5)
+    address = Address("127.0.0.1", free_port())
+    assert not supervise.serves(address)
+    process = subprocess.Popen([sys.executable, "-c", ANSWERS.format(answer).format(port=address.port)])
+    try:
+        until(lambda: supervise.answers(address))
+        assert supervise.serves(address) is serves
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_refusals_before_anything_listens(config: Config, tmp_path: Path) -> None:
