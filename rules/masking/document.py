@@ -12,6 +12,7 @@ from rules.masking.jsonpath import Path, Place
 from rules.masking.numbers import Number, canonical
 from rules.masking.result import Counts, Unmaskable
 from rules.masking.scanner import Found, Scanner, hide
+from rules.masking.splice import splice
 from rules.masking.strategies import Treatment, strongest
 
 type Holder = list[Any]
@@ -37,6 +38,12 @@ class DocumentMasks:
         return any(self._needs.get(name, b"") in text for name in self._anywhere) or any(
             self._named_in(path, text) for path, _ in self._paths
         )
+
+    def splice(self, text: bytes, counts: Counts) -> bytes | None:
+        """Mask JSON text without a backslash, in which no detector finds anything, as it stands; None where that cannot be done."""
+        if any(self._named_in(path, text) for path, _ in self._paths):
+            return None
+        return splice(text, self._anywhere, counts)
 
     def apply(self, holder: Holder, counts: Counts, text: bytes | None, scanner: Scanner | None) -> bool:
         """Mask `holder[0]`; whether anything changed. `text` as above, or None: nothing is known. `scanner` knows all that it may hold.

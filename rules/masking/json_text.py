@@ -44,6 +44,8 @@ def mask_json(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
     touched = scanner is not None or masks.named_in(text)
     if not touched and text is data:
         return data  # a member that a duplicate name shadows was looked at as well
+    if scanner is None and text is data and (spliced := masks.splice(data, counts)) is not None:
+        return spliced
     tried = Counts()
     holder = [document]
     changed = touched and masks.apply(holder, tried, text, scanner)

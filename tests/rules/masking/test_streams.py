@@ -42,10 +42,10 @@ def fed(stream: Stream | TextStream, data: bytes, cuts: list[int]) -> bytes:
 
 EVENTS = [
     (b'{"password":"x"}\n\n', b'{"password":"[redacted]"}\n\n'),
-    (b'\n [{\n"password": "x"\n}]\n\n', b'\n [{"password":"[redacted]"}]\n\n'),
+    (b'\n [{\n"password": "x"\n}]\n\n', b'\n [{\n"password": "[redacted]"\n}]\n\n'),
     (b'data: {"password":"x","a":1}\n\n', b'data: {"password":"[redacted]","a":1}\n\n'),
     (b'id: 7\r\nevent: e\r\ndata:{"a":1}\r\n\r\n', None),
-    (b'data: {\ndata: "password": "x"\ndata: }\n\n', b'data: {"password":"[redacted]"}\n\n'),
+    (b'data: {\ndata: "password": "x"\ndata: }\n\n', b'data: {\ndata: "password": "[redacted]"\ndata: }\n\n'),
     (b"data: [DONE]\n\n", None),
     (b': {"password":"x"}\r\r', b': {"password":"[redacted]"}\r\r'),
     (b"data: key AKIAIOSFODNN7EXAMPLE\ndata: two\n\n", b"data: key [redacted]\ndata: two\n\n"),
