@@ -11,6 +11,7 @@ from mitmproxy import ctx, exceptions, hooks
 from mitmproxy.proxy import mode_specs
 
 from addons import dispatch, fast_paths, http1, options, websocket_messages
+from addons.fail_closed import on_failure
 from addons.gate import Gate
 from hopgate.config import Config, load_config
 from hopgate.errors import HopgateError, Misconfigured
@@ -23,17 +24,20 @@ def build(gate: Gate, script: str) -> list[Any]:
     from addons.destinations import Destinations
     from addons.enforce import Enforce
     from addons.identify import Identify
+    from addons.listener import Listener
     from addons.mask import Mask
     from addons.record import Record
     from addons.tunnels import Tunnels
 
     destinations = Destinations(gate.config.connections)
+    listener = Listener(gate)
     record = Record(gate)
     return [
         options.Options(script),
         Lifecycle(gate),
         Tunnels(),
-        Identify(gate, destinations),
+        listener,
+        Identify(gate, destinations, listener),
         destinations,
         Enforce(gate, destinations),
         websocket_messages.WebSockets(record),
@@ -62,6 +66,7 @@ class Lifecycle:
             self.gate.services = await Services.start(self.gate.config, process=ctx.options.hopgate_process)
         except HopgateError as error:
             _give_up(error)
+        on_failure.append(self.gate.services.metrics.failed_closed)
         proxyserver: Any = ctx.master.addons.get("proxyserver")
         await proxyserver.servers.update([mode_specs.ProxyMode.parse(mode) for mode in ctx.options.mode])
 

@@ -11,24 +11,19 @@ import binascii
 import functools
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from mitmproxy import connection, http
-from mitmproxy.net import tls as net_tls
 from mitmproxy.net.http import url
-from mitmproxy.proxy import layer, layers
-from mitmproxy.proxy.layers import modes
-from mitmproxy.tls import TlsData
-from OpenSSL import SSL
 
 from addons import problems, token_endpoint
 from addons.destinations import Destinations, Route, normalised
 from addons.exchange import Exchange, begin, find, refuse
-from addons.fail_closed import Closed, fail_closed
+from addons.fail_closed import fail_closed
 from addons.http1 import is_origin_form
+from addons.listener import Listener
 from addons.transports import close_client, kill
-from hopgate.addresses import contains
 from hopgate.errors import HopgateError, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
@@ -37,7 +32,6 @@ if TYPE_CHECKING:
 
 CHALLENGE: Final = {"Proxy-Authenticate": 'Basic realm="hopgate", charset="UTF-8"'}
 _BEARER: Final = (b"Proxy-Authenticate", b'Bearer realm="hopgate"')
-_CLEARTEXT_LIFETIME: Final = 3600.0  # seconds that a token may live which crosses a network in clear text
 _UNANSWERED_BODY: Final = 1 << 20  # bytes of body that are read before a refusal is sent
 _DROPPED: Final = frozenset({b"proxy-authorization", b"proxy-connection", b"proxy-authenticate"})
 _CONNECTION: Final = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection"})
@@ -57,46 +51,16 @@ class Identify:
 
     name = "hopgate_identify"
 
-    def __init__(self, gate: Gate, destinations: Destinations) -> None:
+    def __init__(self, gate: Gate, destinations: Destinations, listener: Listener) -> None:
         self.gate = gate
+        self.listener = listener
         self.destinations = destinations
         self._tunnels: dict[str, Tunnel] = {}
-        self._encrypted: set[str] = set()  # client connections that speak TLS to the proxy itself
         self._hosts: dict[tuple[bytes, str, int], bool] = {}
-        self._listener = gate.config.listen.http
-
-    # --- the client's connection
-
-    @fail_closed
-    def client_connected(self, client: connection.Client) -> None:
-        """A peer off this machine needs TLS, or one of the networks that `cleartext` names."""
-        if not self._trusted_path(client) and self.gate.config.tls is None:
-            client.error = "refused: clear text is not allowed from this network"
 
     @fail_closed
     def client_disconnected(self, client: connection.Client) -> None:
         self._tunnels.pop(client.id, None)
-        self._encrypted.discard(client.id)
-
-    @fail_closed
-    def next_layer(self, data: layer.NextLayer) -> None:
-        """The proxy's own protocol from another machine must be inside TLS, unless `cleartext` names its network."""
-        first = len(data.context.layers) > 1 and isinstance(data.context.layers[0], modes.HttpProxy)
-        outermost = first and isinstance(data.layer, layers.HttpLayer) and data.context.layers[1] is data.layer
-        if outermost and not data.context.client.tls and not self._trusted_path(data.context.client):
-            data.layer = Closed(data.context)
-
-    @fail_closed
-    def tls_start_client(self, data: TlsData) -> None:
-        """TLS to the proxy itself shows the configured certificate; TLS inside a tunnel shows one of our own authority."""
-        if data.conn.id in self._tunnels:
-            return
-        self._encrypted.add(data.conn.id)
-        if self.gate.config.tls is None:
-            return
-        context = _listener_context(str(self.gate.config.tls.cert), str(self.gate.config.tls.key))
-        data.ssl_conn = SSL.Connection(context)
-        data.ssl_conn.set_accept_state()
 
     # --- requests
 
@@ -117,15 +81,17 @@ class Identify:
         if flow.client_conn.id in self._tunnels:
             refuse(flow, problems.problem("bad-request", 400, "a tunnel inside a tunnel"), "nested tunnel")
             return None
+        return self._open_tunnel(flow, exchange, token)
+
+    async def _open_tunnel(self, flow: http.HTTPFlow, exchange: Exchange, token: str) -> None:
+        await self._identify(flow, exchange, token)
+        if exchange.refused:
+            return
         if self._find_route(flow, exchange, flow.request.data.host, flow.request.data.port):
             assert exchange.route is not None
-            return self._open_tunnel(flow, exchange, Tunnel(token, exchange.route))
-        return None
-
-    async def _open_tunnel(self, flow: http.HTTPFlow, exchange: Exchange, tunnel: Tunnel) -> None:
-        await self._identify(flow, exchange, tunnel.token)
-        if exchange.principal is not None and not exchange.refused:
-            self._tunnels[flow.client_conn.id] = tunnel
+            self._tunnels[flow.client_conn.id] = Tunnel(token, exchange.route)
+        else:
+            self._note(flow, exchange)
 
     @fail_closed
     def requestheaders(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
@@ -154,26 +120,53 @@ class Identify:
                     flow, "send a token in Proxy-Authorization with every request" if not tokens else "one Proxy-Authorization, please"
                 )
                 return None
-            if not self._find_route(flow, exchange, request.data.host, request.data.port):
-                return None
         else:
-            token, exchange.route = tunnel.token, tunnel.route
-            exchange.connection = tunnel.route.connection
-            if not self._inside(flow, tunnel):
-                return None
-        assert exchange.route is not None
-        if not self._same_authority(flow, exchange.route, hosts):
-            return None
-        exchange.host, exchange.port = exchange.route.authority
-        services = self.gate.services
+            token = tunnel.token
         try:
-            principal = services.identity.cached_principal(token, flow.client_conn.peername[0])
+            principal = self.gate.services.identity.cached_principal(token, flow.client_conn.peername[0])
         except Unavailable:
             principal = None  # its view of revocations is out of date; the slow path asks again, and says so
-        if principal is not None and self._allowed_here(flow, principal):
-            exchange.principal = principal
-            return None
-        return self._identify(flow, exchange, token)
+        if principal is None or not self.listener.allows(flow.client_conn, principal):
+            return self._identify_and_place(flow, exchange, token, tunnel, hosts)
+        exchange.principal = principal
+        if not self._place(flow, exchange, tunnel, hosts):
+            self._note(flow, exchange)
+        return None
+
+    async def _identify_and_place(
+        self, flow: http.HTTPFlow, exchange: Exchange, token: str, tunnel: Tunnel | None, hosts: list[bytes]
+    ) -> None:
+        await self._identify(flow, exchange, token)
+        if not exchange.refused and not self._place(flow, exchange, tunnel, hosts):
+            self._note(flow, exchange)
+
+    def _note(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """A known caller who asked for what cannot be asked for has no session whose recording would tell of it."""
+        principal, request = exchange.principal, flow.request
+        assert principal is not None
+        self.gate.services.ledger.append(
+            "refused",
+            issuer=principal.issuer,
+            subject=principal.subject,
+            peer=str(flow.client_conn.peername[0]),
+            title=f"{request.method} {request.data.host}:{request.data.port}"[:512],
+            message=exchange.refused,
+        )
+
+    def _place(self, flow: http.HTTPFlow, exchange: Exchange, tunnel: Tunnel | None, hosts: list[bytes]) -> bool:
+        """Find the connection. Only for callers who are known: what is configured is nobody else's business."""
+        if tunnel is None:
+            if not self._find_route(flow, exchange, flow.request.data.host, flow.request.data.port):
+                return False
+        else:
+            exchange.route, exchange.connection = tunnel.route, tunnel.route.connection
+            if not self._inside(flow, tunnel):
+                return False
+        assert exchange.route is not None
+        if not self._same_authority(flow, exchange.route, hosts):
+            return False
+        exchange.host, exchange.port = exchange.route.authority
+        return True
 
     def _ready(self, flow: http.HTTPFlow) -> bool:
         # no exception here: what is logged as an error while starting makes mitmproxy exit
@@ -285,7 +278,7 @@ class Identify:
             self._tunnels.pop(flow.client_conn.id, None)
             refuse(flow, problems.problem("unavailable", 503, error.message), "identity unavailable")
             return
-        if self._allowed_here(flow, principal):
+        if self.listener.allows(flow.client_conn, principal):
             exchange.principal = principal
         else:
             self._unauthenticated(flow, "over clear text a token must live at most an hour and be bound to its peer")
@@ -298,25 +291,6 @@ class Identify:
             # its view of revocations may have aged while this process had no time to read the store
             await services.locks.refresh()
             return await services.identity.verify(token, peer=peer)
-
-    def _allowed_here(self, flow: http.HTTPFlow, principal: Principal) -> bool:
-        client = flow.client_conn
-        # the TLS inside a tunnel does not count: the CONNECT that carried the token went before it
-        if _loopback(client) or client.id in self._encrypted:
-            return True
-        issued = principal.claims.get("iat")
-        born = float(issued) if isinstance(issued, int | float) else self._clock()
-        return principal.peer is not None and principal.expires_at - born <= _CLEARTEXT_LIFETIME
-
-    def _clock(self) -> float:
-        return self.gate.services.sessions.clock()
-
-    def _trusted_path(self, client: connection.Client) -> bool:
-        """Loopback, or a network for which clear text was opted in."""
-        if _loopback(client):
-            return True
-        networks = self._listener.cleartext if self._listener is not None else ()
-        return contains(tuple(networks), client.peername[0])
 
     def _unauthenticated(self, flow: http.HTTPFlow, detail: str) -> None:
         tunnel = self._tunnels.pop(flow.client_conn.id, None)
@@ -381,33 +355,3 @@ def _names(host: bytes, route: Route) -> bool:
         return (normalised(name), at) == route.authority
     except (ValueError, UnicodeDecodeError):
         return False
-
-
-def _loopback(client: connection.Client) -> bool:
-    return _is_loopback(client.peername[0])
-
-
-@functools.lru_cache(1024)
-def _is_loopback(peer: str) -> bool:
-    return contains(_LOOPBACK, peer)
-
-
-@functools.lru_cache(4)
-def _listener_context(cert: str, key: str) -> SSL.Context:
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(net_tls.DEFAULT_OPTIONS)
-    context.use_certificate_chain_file(cert)
-    context.use_privatekey_file(key)
-    # CONNECT over HTTP/2 is not spoken
-    context.set_alpn_select_callback(lambda _, offered: b"http/1.1" if b"http/1.1" in offered else SSL.NO_OVERLAPPING_PROTOCOLS)
-    return context
-
-
-def _networks() -> tuple[Any, ...]:
-    from ipaddress import ip_network
-
-    return (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-
-
-_LOOPBACK: Final = _networks()

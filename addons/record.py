@@ -55,9 +55,9 @@ class Record:
     @fail_closed
     def response(self, flow: http.HTTPFlow) -> None:
         exchange = find(flow)
-        if exchange is None or exchange.session is None or (exchange.upgrade == b"websocket" and not exchange.refused):
-            return  # a WebSocket is recorded when it ends, a caller without a session has no recording
-        self.write(flow, exchange)
+        # a WebSocket is recorded when it ends, a caller without a session has no recording
+        if exchange is not None and exchange.session is not None and (flow.websocket is None or exchange.refused):
+            self.write(flow, exchange)
 
     @fail_closed
     def error(self, flow: http.HTTPFlow) -> None:

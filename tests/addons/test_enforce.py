@@ -67,6 +67,19 @@ def test_who_is_in_no_group_has_no_session(gateway: Gateway, origin: Origin) -> 
     assert bytes(origin.seen) == b""
 
 
+def test_a_refusal_before_any_session_is_in_the_ledger(gateway: Gateway) -> None:
+    assert gateway.get("http://nowhere-else.test/").status == 403
+    found = lambda: [line for line in gateway.ledger() if line["event"] == "refused" and "nowhere-else.test:80" in line["title"]]  # noqa: E731
+    assert gateway.eventually(lambda: len(found()) == 1)
+    assert found()[0]["subject"] == "agent-1"
+
+
+def test_who_is_not_known_learns_nothing_of_what_is_configured(gateway: Gateway) -> None:
+    for url in ("http://api.test/", "http://nowhere.test/", "http://127.0.0.1/"):
+        assert gateway.get(url, credential=b"").status == 407
+        assert gateway.get(url, credential=b"Proxy-Authorization: Bearer x.y.z\r\n").status == 407
+
+
 # --- holds
 
 

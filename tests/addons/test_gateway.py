@@ -14,7 +14,7 @@ import pytest
 
 import addons
 from tests.addons.conftest import RULES
-from tests.addons.live import PASSWORD, SECRET, Gateway
+from tests.addons.live import PASSWORD, SECRET, Client, Gateway, free_port
 from tests.addons.origin import Origin, json_response
 
 CONNECTION = 'connections:\n  - {{name: api, kind: http, hosts: ["api.test:80"], target: "http://127.0.0.1:{port}"{more}}}\n'
@@ -54,6 +54,19 @@ def test_touched_broken_and_deleted_it_still_denies(alone: Gateway, origin: Orig
     alone.script.unlink()
     time.sleep(1.3)
     check()
+
+
+def test_the_configuration_says_where_to_listen(alone: Gateway) -> None:
+    """Given elsewhere, or not at all, the listener moves before anybody is served."""
+    elsewhere = free_port()
+    wanted = alone.port
+    command = alone.command()
+    command[command.index("--listen-port") + 1] = str(elsewhere)
+    alone.command = lambda *_: command  # type: ignore[method-assign]
+    alone.start()
+    assert alone.port == wanted
+    with pytest.raises(ConnectionRefusedError):
+        Client(elsewhere)
 
 
 def test_a_broken_rule_file_leaves_the_old_rules(alone: Gateway, origin: Origin) -> None:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mitmproxy.test import tflow
 
-from addons.destinations import Destinations
 from addons.gate import Gate
-from addons.identify import Identify, parse_token
+from addons.identify import parse_token
+from addons.listener import Listener
 from hopgate.config import load_config
 from rules.model import Principal
 
@@ -55,11 +55,11 @@ def test_any_value_gives_a_plain_token_or_none(value: bytes) -> None:
         assert token is None or (token.isascii() and token.isprintable() and " " not in token)
 
 
-def identify(tmp_path: Path, text: str, now: float = 1000.0) -> Identify:
+def listener(tmp_path: Path, text: str, now: float = 1000.0) -> Listener:
     (tmp_path / "hopgate.yaml").write_text(text)
     gate = Gate(load_config(tmp_path / "hopgate.yaml"))
     gate.services = SimpleNamespace(sessions=SimpleNamespace(clock=lambda: now))  # type: ignore[assignment]
-    return Identify(gate, Destinations([]))
+    return Listener(gate)
 
 
 def client(peer: str) -> Any:
@@ -81,7 +81,7 @@ def client(peer: str) -> Any:
 )
 def test_who_may_connect(tmp_path: Path, text: str, peer: str, welcome: bool) -> None:
     found = client(peer)
-    identify(tmp_path, text).client_connected(found)
+    listener(tmp_path, text).client_connected(found)
     assert (not found.error) == welcome
 
 
@@ -99,12 +99,12 @@ def test_who_may_connect(tmp_path: Path, text: str, peer: str, welcome: bool) ->
 def test_tokens_in_clear_text_are_short_and_bound(
     tmp_path: Path, peer: str, bound: str | None, lifetime: int, encrypted: bool, allowed: bool
 ) -> None:
-    gate = identify(tmp_path, OPEN)
+    gate = listener(tmp_path, OPEN)
     found = client(peer)
     if encrypted:
         gate._encrypted.add(found.id)
     principal = Principal("local", "a", claims={"iat": 500}, expires_at=500 + lifetime, peer=bound)
-    assert gate._allowed_here(SimpleNamespace(client_conn=found), principal) == allowed  # type: ignore[arg-type]
+    assert gate.allows(found, principal) == allowed
 
 
 def test_clear_text_from_elsewhere_is_closed_where_tls_is_configured(tmp_path: Path) -> None:
@@ -120,5 +120,5 @@ def test_clear_text_from_elsewhere_is_closed_where_tls_is_configured(tmp_path: P
         found.client.tls = False
         HttpProxy(found)
         data = SimpleNamespace(context=found, layer=layers.HttpLayer(found, HTTPMode.regular))
-        identify(tmp_path, TLS).next_layer(data)  # type: ignore[arg-type]
+        listener(tmp_path, TLS).next_layer(data)  # type: ignore[arg-type]
         assert isinstance(data.layer, Closed) == closed

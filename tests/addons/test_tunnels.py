@@ -31,7 +31,7 @@ def chosen(
     return event.layer
 
 
-@pytest.mark.parametrize("layer", [layers.TCPLayer, layers.UDPLayer, layers.DNSLayer, layers.ClientQuicLayer, layers.modes.Socks5Proxy])
+@pytest.mark.parametrize("layer", [layers.TCPLayer, layers.UDPLayer, layers.DNSLayer, layers.modes.Socks5Proxy])
 @pytest.mark.parametrize("tunnel", [True, False])
 def test_raw_layers_are_replaced(layer: Any, tunnel: bool) -> None:
     assert isinstance(chosen(layer, tunnel=tunnel), Closed)

@@ -217,6 +217,17 @@ def test_messages_are_recorded_masked(gateway: Gateway, server: Server) -> None:
     assert PASSWORD not in gateway.everything_written()
 
 
+def test_a_handshake_that_the_target_declines_is_recorded(gateway: Gateway, origin: Origin) -> None:
+    from tests.addons.origin import response
+
+    origin.answers["/socket"] = response(b"no", status="400 Bad Request")
+    with gateway.connect() as client:
+        client.send(HANDSHAKE + gateway.credential + b"\r\n")
+        assert client.read().status == 400
+    recorded = [flow for path in gateway.recordings() for flow in read(path)]
+    assert any(flow.request.path == "/socket" and flow.response.status_code == 400 for flow in recorded)
+
+
 def read(path: Path) -> list[object]:
     with path.open("rb") as file:
         return list(FlowReader(file).stream())  # type: ignore[arg-type]
