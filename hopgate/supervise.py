@@ -197,7 +197,11 @@ def command(config: Config, name: str) -> tuple[str, ...]:
     spec = find_spec("addons.gateway")
     if spec is None or spec.origin is None:
         raise HopgateError("the addons package is not installed beside this one: install hopgate again")
-    options = (f"hopgate={config.path.absolute()}", f"hopgate_process={name}", "termlog_verbosity=warn", "flow_detail=0")
+    assert config.listen.http is not None
+    address = config.listen.http.address
+    # mitmproxy would begin on its own port 8080 before the gateway moves it, and fail where that is taken
+    listener = (f"listen_host={address.host}", f"listen_port={address.port}")
+    options = (f"hopgate={config.path.absolute()}", f"hopgate_process={name}", *listener, "termlog_verbosity=warn", "flow_detail=0")
     settings = [part for option in options for part in ("--set", option)]
     return (sys.executable, "-P", "-m", "hopgate.proxy_process", "-s", spec.origin, *settings)
 

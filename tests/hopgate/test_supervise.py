@@ -182,6 +182,8 @@ def test_the_command_line_names_the_configuration_and_holds_nothing_else(config:
     assert command[0] == sys.executable
     assert f"hopgate={config.path}" in command
     assert "hopgate_process=http-3" in command
+    assert config.listen.http is not None
+    assert f"listen_port={config.listen.http.address.port}" in command
     assert Path(command[command.index("-s") + 1]).name == "gateway.py"
 
 
