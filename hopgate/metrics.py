@@ -20,18 +20,24 @@ class Metrics:
         self.rules_stale = Gauge(
             "hopgate_rules_stale", "1 while a broken rule file is ignored", registry=registry, multiprocess_mode="livemax"
         )
-        # .labels() costs a microsecond and a lock a call; an operation is counted on the hot path
-        self._decided = {
-            (kind, effect): self._operations.labels(kind, effect)
-            for kind in ("session", "http", "sql", "ssh", "rdp")
-            for effect in ("allow", "deny", "hold")
-        }
+        # an operation is counted on the hot path, where a counter that processes share costs microseconds: `flush` tells them each second
+        self._decided: dict[tuple[str, str], int] = {}
+        self._hidden = 0
 
     def decided(self, kind: str, effect: str) -> None:
-        self._decided[kind, effect].inc()
+        key = (kind, effect)
+        self._decided[key] = self._decided.get(key, 0) + 1
 
     def masked(self, values: int) -> None:
-        self._masked.inc(values)
+        self._hidden += values
+
+    async def flush(self) -> None:
+        """Put what was counted since the last time where it is scraped."""
+        decided, self._decided = self._decided, {}
+        for (kind, effect), number in decided.items():
+            self._operations.labels(kind, effect).inc(number)
+        hidden, self._hidden = self._hidden, 0
+        self._masked.inc(hidden)
 
     def unauthenticated(self) -> None:
         self._unauthenticated.inc()

@@ -112,6 +112,7 @@ class Services:
                 spawn(_every(1.0, services._refresh_rules), name="rules"),
                 spawn(_every(1.0, sessions.sweep), name="sweep"),
                 spawn(_every(1.0, approvals.expire), name="expire approvals"),
+                spawn(_every(1.0, metrics.flush), name="metrics"),
                 spawn(_every(3600.0, services._expire_recordings), name="retention"),
             ]
             services._closing = closing.pop_all()
@@ -124,6 +125,7 @@ class Services:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await self.sessions.close("the gateway is stopping")
+            await self.metrics.flush()
             await self._closing.aclose()
         except HopgateError as error:
             _log.error("not everything was closed: %s", error)
