@@ -17,7 +17,7 @@ from addons.decoding import Undecodable, decode
 from addons.exchange import Exchange, Fields, of, refuse
 from addons.fail_closed import fail_closed
 from addons.streaming import MaskedStream, Replacement
-from addons.transports import kill
+from addons.transports import close_server, kill
 from rules.http import response_operation
 from rules.masking import Plan, Unmaskable, compile_plan
 from rules.model import Mask as MaskRule
@@ -40,6 +40,7 @@ STREAMED: Final = frozenset(
     }
 )
 _IN_THREAD: Final = 512 << 10  # bytes from which masking would hold up every other connection for too long
+_DECODED_IN_THREAD: Final = 16 << 10  # the same for encoded bodies: what they grow to is not known before
 _BODILESS: Final = frozenset({204, 205, 304})
 _OF_THE_BODY: Final = frozenset(  # headers that describe or sign the bytes that have been changed
     {
@@ -75,7 +76,11 @@ class Mask:
             return
         if exchange.session is None or exchange.decision is None or not exchange.decision.allowed:
             raise PermissionError("a response to what was never allowed")
-        if exchange.transfer_encoding not in (b"", b"chunked", b"identity"):
+        if response.status_code < 200:
+            # mitmproxy takes it for the whole response, and the real one for that of the next request
+            self._replace(flow, "upstream", 502, "the target sent an informational response, which is not relayed")
+            close_server(flow.client_conn, flow.server_conn)
+        elif exchange.transfer_encoding not in (b"", b"chunked", b"identity"):
             self._replace(flow, "unmaskable", 502, "the response has a transfer coding that cannot be masked")
         elif (
             exchange.content_type.partition(";")[0].strip().lower() in STREAMED
@@ -101,44 +106,45 @@ class Mask:
         if response.stream:
             raise PermissionError("a body went out unmasked")
         if response.status_code == 101:
-            response.headers.fields = self._headers(exchange, response.headers.fields, self._plan(exchange, exchange.decision.masks))  # type: ignore[union-attr]
+            self._switched(flow, exchange, response)
             return None
         content = response.data.content or b""
-        if len(content) >= _IN_THREAD:
+        if len(content) >= _IN_THREAD or (exchange.content_encoding and len(content) >= _DECODED_IN_THREAD):
             return self._mask_in_thread(flow, exchange, response, content)
         try:
-            self._finish(exchange, response, *self._masked(flow, exchange, response, content))
+            decoded = decode(exchange.content_encoding, content)
+            if (plan := self._planned(flow, exchange, response, decoded)) is not None:
+                self._finish(exchange, response, plan, decoded, _masked(exchange, plan, response, decoded))
         except (Undecodable, Unmaskable) as error:
             self._unmaskable(flow, exchange, error)
         return None
 
     async def _mask_in_thread(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response, content: bytes) -> None:
+        """The same for what may be large: only decoding and masking leave the loop, since ledger and session live on it."""
         try:
-            masked = await asyncio.to_thread(self._masked, flow, exchange, response, content)
-            self._finish(exchange, response, *masked)
+            decoded = await asyncio.to_thread(decode, exchange.content_encoding, content)
+            if (plan := self._planned(flow, exchange, response, decoded)) is not None:
+                changed = await asyncio.to_thread(_masked, exchange, plan, response, decoded)
+                self._finish(exchange, response, plan, decoded, changed)
         except (Undecodable, Unmaskable) as error:
             self._unmaskable(flow, exchange, error)
 
-    def _masked(
-        self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response, content: bytes
-    ) -> tuple[Plan | None, bytes, bytes | None]:
-        """The plan for this response, its decoded body, and the masked body if it differs. May run in a thread."""
-        decoded = decode(exchange.content_encoding, content)
-        masks = self._judge(flow, exchange, response, len(decoded))
-        if masks is None:
-            return None, b"", None
-        plan = self._plan(exchange, masks)
-        if plan.empty or not decoded:
-            return plan, decoded, None
-        if response.status_code == 206:
-            raise Unmaskable("a part of a body could cut a secret in two")
-        found = plan.body(exchange.content_type, decoded)
-        _add(exchange, found.counts)
-        return plan, decoded, None if found.data is decoded or found.data == decoded else found.data
-
-    def _finish(self, exchange: Exchange, response: http.Response, plan: Plan | None, decoded: bytes, changed: bytes | None) -> None:
+    def _switched(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
+        """A WebSocket's handshake: judged like any response; its messages come later."""
+        plan = self._planned(flow, exchange, response, b"")
         if plan is None:
-            return  # denied by a response rule; the answer is in place
+            flow.websocket = None
+            close_server(flow.client_conn, flow.server_conn)
+        else:
+            response.headers.fields = self._headers(exchange, response.headers.fields, plan)
+            response.data.reason = b"Switching Protocols"
+
+    def _planned(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response, decoded: bytes) -> Plan | None:
+        """What to mask, or None when a response rule denied it and the answer has been put in place."""
+        masks = self._judge(flow, exchange, response, len(decoded))
+        return None if masks is None else self._plan(exchange, masks)
+
+    def _finish(self, exchange: Exchange, response: http.Response, plan: Plan, decoded: bytes, changed: bytes | None) -> None:
         session, data = exchange.session, response.data
         assert session is not None
         session.account(bytes=len(decoded))
@@ -218,6 +224,17 @@ class Mask:
             # its body is still to come, and mitmproxy would put it into the answer
             answer.headers["Connection"] = "close"
             answer.stream = Replacement(flow, answer.data.content or b"")
+
+
+def _masked(exchange: Exchange, plan: Plan, response: http.Response, decoded: bytes) -> bytes | None:
+    """The masked body if it differs. Raises Unmaskable. May run in a thread."""
+    if plan.empty or not decoded:
+        return None
+    if response.status_code == 206:
+        raise Unmaskable("a part of a body could cut a secret in two")
+    found = plan.body(exchange.content_type, decoded)
+    _add(exchange, found.counts)
+    return None if found.data is decoded or found.data == decoded else found.data
 
 
 def _answer(flow: http.HTTPFlow, exchange: Exchange) -> None:

@@ -167,6 +167,16 @@ def test_a_response_rule_knows_the_decoded_size(gateway: Gateway, origin: Origin
     assert gateway.get("http://api.test/sized/x").status == status
 
 
+def test_an_informational_response_is_not_taken_for_the_response(gateway: Gateway, origin: Origin) -> None:
+    origin.answers["/it"] = b"HTTP/1.1 103 Early Hints\r\nLink: </hunter2-secret>\r\n\r\n" + json_response(DOCUMENT)
+    with gateway.connect() as client:
+        client.send(b"GET http://api.test/it HTTP/1.1\r\nHost: api.test\r\n" + gateway.credential + b"\r\n")
+        reply = client.read()
+        assert reply.problem["status"] == 502
+        assert PASSWORD not in reply.raw
+        assert client.read_all() == b""
+
+
 # --- streams
 
 
