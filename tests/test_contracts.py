@@ -127,8 +127,8 @@ def test_only_sessions_decide_and_grant() -> None:
                 granting |= {name(path)} if any(alias.name == "grant_session" for alias in node.names) else set()
     assert deciding
     assert granting
-    for path in deciding | granting:
-        assert path.startswith(("hopgate/sessions.py", "hopgate/sessions/")), path
+    for caller in deciding | granting:
+        assert caller.startswith(("hopgate/sessions.py", "hopgate/sessions/")), caller
 
 
 def test_rules_are_pure() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 async def converse(order: dict[str, Any]) -> None:
     from autogen_agentchat.agents import AssistantAgent, CodeExecutorAgent
+    from autogen_agentchat.base import TaskResult
     from autogen_agentchat.conditions import MaxMessageTermination, TextMentionTermination
     from autogen_agentchat.teams import RoundRobinGroupChat
     from autogen_ext.code_executors.local import LocalCommandLineCodeExecutor
@@ -31,7 +32,7 @@ async def converse(order: dict[str, Any]) -> None:
         ending = TextMentionTermination("TERMINATE", sources=["writer"]) | MaxMessageTermination(12)
         team = RoundRobinGroupChat([writer, runner], termination_condition=ending)
         async for message in team.run_stream(task="Look after the refunds of the billing API at http://billing.internal."):
-            if hasattr(message, "to_text"):
+            if not isinstance(message, TaskResult):
                 print(json.dumps({"source": message.source, "text": message.to_text()}), flush=True)
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from playground.demo.report import Report
 from playground.demo.stage import Stage
@@ -45,12 +45,13 @@ HOPS = (
     Expected("POST /v1/refunds", 201, "held, approved", '"paid"', arrives=True),
     Expected("POST /v1/refunds", 403, "held", "urn:hopgate:problem:pending"),
 )
+_MISSING: Final[Mapping[str, Any]] = {"client": "-", "request": "-", "status": 0, "text": "", "note": "did not happen"}
 
 
 def hops(report: Report, found: Sequence[Mapping[str, Any]], stage: Stage) -> None:
     """Each hop as the agent saw it, against what it must have seen."""
     for number, expected in enumerate(HOPS):
-        hop = found[number] if number < len(found) else {"client": "-", "request": "-", "status": 0, "text": "", "note": "did not happen"}
+        hop = found[number] if number < len(found) else _MISSING
         wanted = expected.request.format(origin=stage.origin)
         held = (hop["request"], hop["status"]) == (wanted, expected.status) and expected.contains in hop["text"]
         note = f"({hop['note']})" if hop["note"] else _message(hop["text"])

@@ -51,7 +51,7 @@ def test_a_missing_recording_fails_the_measurement(monkeypatch: pytest.MonkeyPat
             return {"seconds": 1.0, "statuses": {"200": count}}
 
     monkeypatch.setattr(measure, "cpu_seconds", lambda _: 0.0)
-    monkeypatch.setattr(measure.time, "sleep", lambda _: None)
+    monkeypatch.setattr("playground.bench.measure.time.sleep", lambda _: None)
     with pytest.raises(Failed, match=r"of 210 requests: .*'recorded': 0"):
         list(measure.cpu(Deaf(), 10, 1))  # type: ignore[arg-type]
 

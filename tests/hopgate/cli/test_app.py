@@ -24,7 +24,7 @@ COMMANDS = (
 
 def test_the_commands_are_these() -> None:
     app = build()
-    found = {(str(each.name),) for each in app.registered_commands}
+    found: set[tuple[str, ...]] = {(str(each.name),) for each in app.registered_commands}
     for group in app.registered_groups:
         assert group.typer_instance is not None
         found |= {(str(group.name), str(each.name)) for each in group.typer_instance.registered_commands}
