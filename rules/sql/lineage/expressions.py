@@ -1,0 +1,343 @@
+"""What the value of an expression may have been made from, and which uses of columns are inside it.
+
+Written against the raw parse tree of PostgreSQL 18 (rules.sql.nodes). A node that is not in the table carries whatever is inside
+it and counts as computing with it; one that cannot be read at all carries ANYTHING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from rules.sql.functions import catalog
+from rules.sql.lineage.carriers import CARRIERS, CARRYING_OPERATORS, LEAKING_FUNCTIONS, LITERAL_TYPES, ROW_RETURNING, TEXT_TYPES
+from rules.sql.lineage.model import (
+    ANYTHING,
+    DERIVED,
+    NOTHING,
+    UNKNOWN_FLOW,
+    UNKNOWN_RELATION,
+    Flow,
+    Output,
+    Schema,
+    Use,
+    UseKind,
+    derived,
+    union,
+)
+from rules.sql.lineage.scopes import SYSTEM_COLUMNS, Scope
+
+type Node = Mapping[str, Any]
+
+MAX_VISITS: Final = 200_000  # nodes looked at for one statement; nested recursive CTEs multiply
+
+
+class TooLarge(ValueError):
+    """The statement takes more steps than it is given."""
+
+
+class Expressions:
+    """Reads expressions of one statement; `uses` and `relations` are collected on the way."""
+
+    def __init__(self, schema: Schema, path: tuple[str, ...] | None) -> None:
+        self.schema = schema
+        self.path = path
+        self.uses: set[Use] = set()
+        self.relations: set[int] = set()
+        self.visits = 0
+
+    # --- to be given by the reader of queries
+
+    def query(self, node: Node, scope: Scope | None) -> tuple[Sequence[Output], bool]:
+        """The outputs of a nested query, and whether they are all in their order."""
+        raise NotImplementedError
+
+    # --- uses
+
+    def use(self, kind: UseKind, flow: Flow, detail: str = "") -> None:
+        if flow:
+            self.uses.add(Use(kind, flow, detail))
+
+    def unknown_code(self) -> Flow:
+        """Code that may read anything runs here."""
+        self.relations.add(UNKNOWN_RELATION)
+        return UNKNOWN_FLOW
+
+    def condition(self, node: Any, scope: Scope, kind: UseKind = "predicate") -> Flow:
+        """A condition that rows depend on. Equality of a column with a literal or parameter tells nothing that was not guessed."""
+        if not node:
+            return NOTHING
+        ((name, fields),) = node.items()
+        if name == "BoolExpr":
+            return union([self.condition(part, scope, kind) for part in fields.get("args", ())])
+        guessed = self._guessed(name, fields, scope)
+        if guessed is not None:
+            self.use("guess", guessed)
+            return derived(guessed)
+        flow = self.flow(node, scope)
+        self.use(kind, flow)
+        return flow
+
+    def _guessed(self, name: str, fields: Node, scope: Scope) -> Flow | None:
+        """The column of `column = literal` and `column IN (literals)`; None when it is something else, or not a column's own value."""
+        if name != "A_Expr" or _names(fields.get("name")) != ("=",) or "=" in self.schema.operators:
+            return None
+        column, other = fields.get("lexpr", {}), fields.get("rexpr", {})
+        if fields.get("kind") == "AEXPR_IN":
+            guesses = other.get("List", {}).get("items", ())
+        elif fields.get("kind") == "AEXPR_OP":
+            column, other = (column, other) if "ColumnRef" in column else (other, column)
+            guesses = (other,)
+        else:
+            return None
+        if "ColumnRef" not in column or not all(_is_literal(guess) for guess in guesses):
+            return None
+        flow = self.flow(column, scope)
+        return None if DERIVED in flow or ANYTHING in flow else flow
+
+    # --- flows
+
+    def flows(self, nodes: Iterable[Any], scope: Scope) -> Flow:
+        return union([self.flow(node, scope) for node in nodes])
+
+    def visit(self) -> None:
+        self.visits += 1
+        if self.visits > MAX_VISITS:
+            raise TooLarge(f"more than {MAX_VISITS} steps")
+
+    def flow(self, node: Any, scope: Scope) -> Flow:
+        """What the value of an expression node (`{kind: fields}`, or a list of them) may have been made from."""
+        self.visit()
+        if isinstance(node, list):
+            return self.flows(node, scope)
+        if not isinstance(node, dict) or not node:
+            return NOTHING
+        kind = next(iter(node))
+        read = _READERS.get(kind) if len(node) == 1 else None
+        if read is not None:
+            flow = read(self, node[kind], scope)
+            return flow if kind in _DIRECT else derived(flow)
+        flow = derived(self._inside(node, scope))
+        self.use("compute", flow, kind)
+        return flow
+
+    def _inside(self, fields: Any, scope: Scope) -> Flow:
+        """Everything inside of a node, whatever its fields are."""
+        self.visit()
+        if isinstance(fields, list):
+            return union([self._inside(item, scope) for item in fields])
+        if not isinstance(fields, dict):
+            return NOTHING
+        found = [NOTHING]
+        for name, value in fields.items():
+            if name in _READERS:
+                found.append(_READERS[name](self, value, scope))
+            elif name.endswith("Stmt"):
+                found.append(self.unknown_code())
+            else:
+                found.append(self._inside(value, scope))
+        return union(found)
+
+    def _nothing(self, fields: Node, scope: Scope) -> Flow:
+        return NOTHING
+
+    def _column(self, fields: Node, scope: Scope) -> Flow:
+        parts = fields.get("fields", ())
+        names = [part["String"].get("sval", "") for part in parts if "String" in part]
+        star = any("A_Star" in part for part in parts)
+        if star and not names:
+            return union(source.whole for source in scope.items)
+        if not star and len(names) == 1:
+            return scope.bare(names[0])
+        qualifier = names if star else names[:-1]
+        if not qualifier:
+            return UNKNOWN_FLOW
+        source = scope.relation(qualifier[-1], qualified=len(qualifier) > 1)
+        if source is None:
+            return UNKNOWN_FLOW
+        if star:
+            return source.whole
+        name = names[-1]
+        if source.certainly_has(name) or (source.column(name) is not None and name not in self.schema.functions):
+            return source.column(name) or NOTHING
+        if name in SYSTEM_COLUMNS:
+            return NOTHING
+        # `t.length` calls length(t) where there is no such column
+        return self._called((name,), source.whole)
+
+    def _children(self, fields: Node, scope: Scope) -> Flow:
+        """A node that only puts values together or hands one on."""
+        return union([self.flow(value, scope) for value in fields.values() if isinstance(value, dict | list)])
+
+    def _cast(self, fields: Node, scope: Scope) -> Flow:
+        flow = self.flow(fields.get("arg"), scope)
+        if flow:
+            kind = fields.get("typeName", {})
+            if _names(kind.get("names"))[-1:] == () or _names(kind.get("names"))[-1] not in TEXT_TYPES or kind.get("arrayBounds"):
+                self.use("compute", flow, "a cast")
+        return flow
+
+    def _indirection(self, fields: Node, scope: Scope) -> Flow:
+        flow = self.flow(fields.get("arg"), scope)
+        for part in fields.get("indirection", ()):
+            if "A_Indices" in part:
+                flow |= self.flows(part["A_Indices"].values(), scope)
+            elif "String" in part:
+                name = part["String"].get("sval", "")
+                if name in self.schema.functions:  # `(x).f` calls f(x) where x has no such field
+                    flow |= self._called((name,), flow)
+        return flow
+
+    def _list(self, fields: Node, scope: Scope) -> Flow:
+        return self.flows(fields.get("items", ()), scope)
+
+    def _boolean(self, fields: Node, scope: Scope) -> Flow:
+        return self.flows(fields.get("args", ()), scope)
+
+    def _operator(self, fields: Node, scope: Scope) -> Flow:
+        guessed = self._guessed("A_Expr", fields, scope)
+        if guessed is not None:
+            self.use("guess", guessed)
+            return guessed
+        flow = self.flow(fields.get("lexpr"), scope) | self.flow(fields.get("rexpr"), scope)
+        name = _names(fields.get("name"))
+        operator = name[-1] if name else ""
+        if operator in self.schema.operators or (len(name) > 1 and name[0] != "pg_catalog") or not self._known_operator(fields, operator):
+            self.use("compute", flow, f"operator {operator}")
+            return flow | self.unknown_code()
+        if fields.get("kind") == "AEXPR_OP" and operator in CARRYING_OPERATORS:
+            return flow
+        self.use("compute", flow, f"operator {operator}")
+        return flow
+
+    def _known_operator(self, fields: Node, operator: str) -> bool:
+        return fields.get("kind") not in ("AEXPR_OP", "AEXPR_OP_ANY", "AEXPR_OP_ALL") or operator in catalog().operators
+
+    def _case(self, fields: Node, scope: Scope) -> Flow:
+        argument = self.flow(fields.get("arg"), scope)
+        found = [argument, self.flow(fields.get("defresult"), scope)]
+        self.use("predicate", argument, "CASE")
+        for arm in fields.get("args", ()):
+            when = arm.get("CaseWhen", {})
+            found += [self.condition(when.get("expr"), scope), self.flow(when.get("result"), scope)]
+        return union(found)
+
+    def _subquery(self, fields: Node, scope: Scope) -> Flow:
+        outputs, _ = self.query(fields.get("subselect", {}), scope)
+        kind = fields.get("subLinkType")
+        if kind == "EXISTS_SUBLINK":
+            return NOTHING  # the rows decide, and what they depend on is a use of its own
+        carried = union(output.flow for output in outputs)
+        if kind in ("ANY_SUBLINK", "ALL_SUBLINK"):
+            carried |= self.flow(fields.get("testexpr"), scope)
+            self.use("join", carried)
+        return carried
+
+    def _function(self, fields: Node, scope: Scope) -> Flow:
+        arguments = self.flows(fields.get("args", ()), scope)
+        if fields.get("agg_distinct"):
+            self.use("group", arguments, "DISTINCT")
+        within = self.order(fields.get("agg_order", ()), scope)
+        flow = arguments | (within if fields.get("agg_within_group") else NOTHING)
+        self.condition(fields.get("agg_filter"), scope)
+        self.window(fields.get("over"), scope)
+        return self._called(_names(fields.get("funcname")), flow)
+
+    def _called(self, name: Sequence[str], arguments: Flow) -> Flow:
+        function = name[-1] if name else ""
+        built_in = len(name) == 1 or name[0] == "pg_catalog"
+        if not built_in or (len(name) == 1 and function in self.schema.functions) or not is_known(function):
+            self.use("code", arguments, f"function {function}")
+            return arguments | self.unknown_code()
+        if function in ROW_RETURNING:
+            self.use("rows", arguments, f"function {function}")
+        elif function not in CARRIERS:
+            self.use("compute", arguments, f"function {function}")
+        return arguments
+
+    # --- clauses that expressions and queries share
+
+    def order(self, clauses: Iterable[Any], scope: Scope, outputs: Sequence[Output] = (), exact: bool = True) -> Flow:
+        """ORDER BY: the rows come in an order that tells of what they are sorted by."""
+        found = [self.term(clause.get("SortBy", {}).get("node", {}), scope, outputs, exact) for clause in clauses]
+        for flow in found:
+            self.use("sort", flow)
+        return union(found)
+
+    def term(self, node: Node, scope: Scope, outputs: Sequence[Output], exact: bool) -> Flow:
+        """A member of ORDER BY, GROUP BY or DISTINCT ON: an output's name or number, or an expression."""
+        if outputs and "A_Const" in node and "ival" in node["A_Const"]:
+            number = node["A_Const"]["ival"].get("ival", 0)
+            return outputs[number - 1].flow if exact and 0 < number <= len(outputs) else union(output.flow for output in outputs)
+        names = names_of(node.get("ColumnRef", {}).get("fields"))
+        if len(names) == 1:
+            meant = [output.flow for output in outputs if output.name == names[0]]
+            if meant:
+                column = scope.bare(names[0])
+                return union(meant) | (NOTHING if column is UNKNOWN_FLOW else column)
+            unnamed = [output.flow for output in outputs if not output.name]
+            return self.flow(node, scope) | union(unnamed)
+        return self.flow(node, scope)
+
+    def window(self, window: Node | None, scope: Scope) -> None:
+        """OVER (…) or a member of WINDOW."""
+        if not window:
+            return
+        self.use("group", self.flows(window.get("partitionClause", ()), scope), "PARTITION BY")
+        self.order(window.get("orderClause", ()), scope)
+        self.use("rows", self.flow(window.get("startOffset"), scope) | self.flow(window.get("endOffset"), scope))
+
+
+def is_known(function: str) -> bool:
+    """Whether pg_catalog has a function of this name, and it reads nothing but its arguments."""
+    known = catalog()
+    if function in LEAKING_FUNCTIONS:
+        return False
+    return function in CARRIERS or any(known.is_harmless(function, count) for count in (0, 1, 2, 3, 4, 5, 6))
+
+
+def names_of(nodes: Any) -> tuple[str, ...]:
+    """A list of String nodes as text."""
+    return tuple(node["String"].get("sval", "") for node in nodes or () if "String" in node)
+
+
+_names: Final = names_of
+
+
+def _is_literal(node: Node) -> bool:
+    if "TypeCast" in node:
+        cast = node["TypeCast"]
+        names = _names(cast.get("typeName", {}).get("names"))
+        return bool(names) and names[-1] in LITERAL_TYPES and names[:-1] in ((), ("pg_catalog",)) and _is_literal(cast.get("arg", {}))
+    return "A_Const" in node or "ParamRef" in node
+
+
+type _Reader = Callable[[Expressions, Any, Scope], Flow]
+
+_DIRECT: Final = frozenset({"ColumnRef", "SubLink", "List", "ResTarget", "CollateClause"})  # what hands the value itself on
+_READERS: Final[Mapping[str, _Reader]] = {
+    **dict.fromkeys(
+        (
+            *("A_Const", "ParamRef", "SQLValueFunction", "SetToDefault", "CurrentOfExpr", "GroupingFunc", "MergeSupportFunc"),
+            *("Integer", "Float", "Boolean", "String", "BitString", "A_Star", "TypeName", "JsonFormat", "JsonReturning"),
+        ),
+        Expressions._nothing,
+    ),
+    **dict.fromkeys(
+        (
+            *("CoalesceExpr", "MinMaxExpr", "RowExpr", "A_ArrayExpr", "CollateClause", "NamedArgExpr", "NullTest", "BooleanTest"),
+            *("MultiAssignRef", "JsonObjectConstructor", "JsonArrayConstructor", "JsonKeyValue", "JsonValueExpr", "JsonOutput"),
+            *("ResTarget", "JsonObjectAgg", "JsonArrayAgg", "JsonAggConstructor"),
+        ),
+        Expressions._children,
+    ),
+    "ColumnRef": Expressions._column,
+    "TypeCast": Expressions._cast,
+    "A_Indirection": Expressions._indirection,
+    "List": Expressions._list,
+    "BoolExpr": Expressions._boolean,
+    "A_Expr": Expressions._operator,
+    "CaseExpr": Expressions._case,
+    "SubLink": Expressions._subquery,
+    "FuncCall": Expressions._function,
+}
