@@ -28,7 +28,7 @@ identity:
 connections:
   - name: billing
     kind: http
-    hosts: ["billing.internal:80"]          # what agents call it; only the gateway knows where it is
+    hosts: [{hosts}]          # what agents call it; only the gateway knows where it is
     target: "http://127.0.0.1:{origin}"
     labels: {{env: demo}}
     credential: {{headers: {{Authorization: "Bearer ${{secret:billing}}"}}}}
@@ -48,6 +48,7 @@ class Stage:
 
     def __init__(self, directory: Path | None = None, rules: str = "") -> None:
         self.rules = rules  # YAML; the demonstration's own when empty
+        self.hosts = '"billing.internal:80"'
         self.packs = "rules/packs/, "  # what stands before our own rule file
         self._temporary = directory is None
         self.base = Path(tempfile.mkdtemp(prefix="hopgate-demo-")) if directory is None else directory.absolute()
@@ -64,7 +65,7 @@ class Stage:
 
     def open(self, workers: int = 1) -> None:
         """Configuration, secret, billing API, gateway: in that order. Raises Failed."""
-        self.config.write_text(_CONFIG.format(packs=self.packs, origin=self.origin, proxy=self.proxy, health=self.health))
+        self.config.write_text(_CONFIG.format(packs=self.packs, hosts=self.hosts, origin=self.origin, proxy=self.proxy, health=self.health))
         (self.gateway / "rules.yaml").write_text(self.rules or files("playground.demo").joinpath("rules.yaml").read_text())
         self.hopgate("secrets", "set", "billing", stdin=self.key)
         self.start_target()
