@@ -55,7 +55,7 @@ def inject(flow: http.HTTPFlow, exchange: Exchange, pin: PinnedHost) -> None:
 
 
 def _rewritten(exchange: Exchange, masked: bool) -> Fields:
-    """The client's fields without its own credentials, with what a masked response needs."""
+    """The client's fields with what a masked response needs; without its own credentials where the connection has one to give."""
     lease, route = exchange.lease, exchange.route
     assert route is not None
     injected = frozenset(name.lower().encode() for name in lease.headers) if lease is not None else frozenset()
@@ -64,7 +64,7 @@ def _rewritten(exchange: Exchange, masked: bool) -> Fields:
     encodings: list[bytes] = []
     for entry in exchange.client_fields:
         name = entry[0].lower()
-        if name in _CALLERS or name in injected or name in _WITHHELD:
+        if name in _WITHHELD or (lease is not None and (name in _CALLERS or name in injected)):
             continue
         if name == b"host":
             kept.append(entry if host is None else (entry[0], host))
