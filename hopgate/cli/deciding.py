@@ -11,6 +11,7 @@ import typer
 
 from hopgate.cli.common import CONFIG, ConfigOption, JsonOption, Misuse, load
 from hopgate.cli.output import emit, say, visible
+from hopgate.cli.statements import sql_operation
 
 if TYPE_CHECKING:
     from hopgate.config import Config, ConnectionConfig
@@ -27,6 +28,7 @@ def explain(
     header: Annotated[list[str] | None, typer.Option("--header", help="A header of the request.", metavar="NAME: VALUE")] = None,
     body: Annotated[str | None, typer.Option("--body", help="The request's body; - reads it from stdin.", metavar="TEXT")] = None,
     sql: Annotated[str, typer.Option("--sql", help="A SQL text; - reads it from stdin.", metavar="SQL")] = "",
+    param: Annotated[list[str] | None, typer.Option("--param", help="The value of $1, then of $2 …", metavar="VALUE")] = None,
     ssh: Annotated[str, typer.Option("--ssh", help="A command line; - reads it from stdin.", metavar="COMMAND")] = "",
     at: Annotated[str, typer.Option("--at", help="When, in the configured time zone; now when left out.", metavar="YYYY-MM-DDTHH:MM")] = "",
     peer: Annotated[str, typer.Option("--peer", help="From which address.", metavar="IP")] = "127.0.0.1",
@@ -39,7 +41,7 @@ def explain(
     if target is None:
         known = ", ".join(each.name for each in loaded.connections) or "none"
         raise Misuse(f"there is no connection {connection!r}; configured: {known}")
-    operation = _operation(target, http, header or [], body, sql, ssh)
+    operation = _operation(target, http, header or [], body, sql, param or [], ssh)
     principal = _principal(loaded, subject, group or [], claim or [])
     found = judged(loaded, principal, target, operation, _moment(loaded, at), peer)
     if as_json:
@@ -106,7 +108,9 @@ def _fields(value: Any) -> dict[str, Any]:
     return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
 
 
-def _operation(target: ConnectionConfig, http: str, headers: list[str], body: str | None, sql: str, ssh: str) -> Operation | None:
+def _operation(
+    target: ConnectionConfig, http: str, headers: list[str], body: str | None, sql: str, params: list[str], ssh: str
+) -> Operation | None:
     given = [name for name, value in (("http", http), ("sql", sql), ("ssh", ssh)) if value]
     if len(given) > 1:
         raise Misuse("give one of --http, --sql and --ssh")
@@ -115,6 +119,8 @@ def _operation(target: ConnectionConfig, http: str, headers: list[str], body: st
     kind = {"postgres": "sql", "mysql": "sql"}.get(target.kind, target.kind)
     if given[0] != kind:
         raise Misuse(f"{target.name} is a {target.kind} connection: --{given[0]} does not go with it")
+    if kind == "sql":
+        return sql_operation(target, sql, params)
     if kind != "http":
         raise Misuse(f"this hopgate does not read {kind} operations yet")
     return _http(target, http, headers, body)

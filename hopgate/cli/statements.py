@@ -1,0 +1,33 @@
+"""The SQL operation of `hopgate explain --sql`: read as the relay reads it, in a session that nothing has changed yet."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from hopgate.cli.common import Misuse
+
+if TYPE_CHECKING:
+    from hopgate.config import ConnectionConfig
+    from rules.model import Operation
+
+
+def sql_operation(target: ConnectionConfig, text: str, params: list[str]) -> Operation:
+    """`text` may be - for stdin. `params` are the values of `$1` … as text; without any, the statement's are unknown. Raises Misuse."""
+    from hopgate.parsing import SqlReader
+    from rules.sql.session import SessionState
+
+    if target.kind != "postgres":
+        raise Misuse(f"this hopgate does not read the SQL of {target.kind} yet")
+    sent = sys.stdin.buffer.read() if text == "-" else text.encode("utf-8", "surrogateescape")
+    state = SessionState(database=target.database)
+
+    async def read() -> Operation:
+        reader = SqlReader(workers=1)
+        try:
+            return await reader.facts_of(sent, state, params or None)
+        finally:
+            await reader.close()
+
+    return asyncio.run(read())
