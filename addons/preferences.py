@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_PREFERENCE: Final = re.compile(
-    rb"""\s*([!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*))?[^,"]*(?:"(?:[^"\\]|\\.)*"[^,"]*)*"""
-)
+# possessive throughout: a head may hold 256 KiB of quotes that never close, and no byte may be looked at twice
+_PREFERENCE: Final = re.compile(rb'(?:[^,"]++|"(?:[^"\\]++|\\.?+)*+"?+)++', re.DOTALL)
 
 
 def parse_wait(values: list[bytes], longest: float) -> tuple[float, tuple[bytes, ...]]:
@@ -19,15 +18,18 @@ def parse_wait(values: list[bytes], longest: float) -> tuple[float, tuple[bytes,
     asynchronous = False
     kept: list[bytes] = []
     for value in values:
-        for match in _PREFERENCE.finditer(value):
-            name, given = match[1].lower(), (match[2] or b"").strip(b'"')
-            if name == b"wait":
-                if wait is None and given.isdigit() and len(given) < 10:
-                    wait = float(given)
-            elif name == b"respond-async":
-                asynchronous = True
-            else:
-                kept.append(match[0].strip())
+        for element in _PREFERENCE.findall(value):
+            preference = element.strip()
+            name, _, given = preference.partition(b";")[0].partition(b"=")
+            match name.strip().lower():
+                case b"wait":
+                    number = given.strip().strip(b'"')
+                    if wait is None and number.isdigit() and len(number) < 10:
+                        wait = float(number)
+                case b"respond-async":
+                    asynchronous = True
+                case _:
+                    kept += [preference] if preference else []
     if wait is None:
         wait = 0.0 if asynchronous else longest
     return min(wait, longest), tuple(kept)

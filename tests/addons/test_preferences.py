@@ -25,6 +25,9 @@ TABLE = [
     ([b"return=minimal"], 50, (b"return=minimal",)),
     ([b"return=minimal, wait=5"], 5, (b"return=minimal",)),
     ([b"handling=lenient; x=1, respond-async"], 0, (b"handling=lenient; x=1",)),
+    ([b'return="a, wait=3", wait=5'], 5, (b'return="a, wait=3"',)),
+    ([b'return="a\\", wait=3'], 50, (b'return="a\\", wait=3',)),
+    ([b"wait=5;foo, , ,"], 5, ()),
     ([b""], 50, ()),
     ([b"wait=99999999999999999999"], 50, ()),
 ]
@@ -40,3 +43,10 @@ def test_waiting(values: list[bytes], wait: float, kept: tuple[bytes, ...]) -> N
 def test_any_bytes_give_a_wait_within_bounds(values: list[bytes]) -> None:
     wait, _ = parse_wait(values, 50.0)
     assert 0 <= wait <= 50
+
+
+@pytest.mark.parametrize("part", [b'a\\"', b'a"', b" ", b"a ", b"\\", b'",', b"a=", b";"])
+def test_a_long_header_is_read_once(part: bytes) -> None:
+    """A head may hold 256 KiB. Looking back at each byte would take minutes, and every other caller would wait for them."""
+    value = part * ((256 << 10) // len(part))
+    assert parse_wait([value, b"wait=3"], 50.0)[0] == 3
