@@ -134,11 +134,16 @@ def _query(facts: HttpFacts) -> Any:
 def field_values(headers: Headers) -> Mapping[str, tuple[str, ...]]:
     """Lower-case name -> values in order. The caller's token is no fact."""
     found: dict[str, tuple[str, ...]] = {}
+    repeated: dict[str, list[str]] = {}  # a head may hold 64,000 fields of one name: a tuple for each would take seconds
     for name, value in headers:
         key = name.lower()
         if key != "proxy-authorization":
             value = value.strip(" \t")  # optional whitespace is no part of a value (RFC 9110 section 5.5)
-            found[key] = (*found[key], value) if key in found else (value,)
+            if key not in found:
+                found[key] = (value,)
+            else:
+                repeated.setdefault(key, [*found[key]]).append(value)
+    found.update((key, tuple(values)) for key, values in repeated.items())
     return found
 
 
