@@ -6,7 +6,7 @@ into it, or the failure thrown: `decision = yield Ask(operation)`. All others ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -61,6 +61,14 @@ class Read(Blocking):
     """
 
     side: Side
+
+
+@dataclass(slots=True)
+class Turn(Blocking):
+    """Wait until the conversation calls `Relay.wake` with this very command: the other side has to say something first. The answer is None.
+
+    The relay answers this one itself; the driver never sees it.
+    """
 
 
 @dataclass(slots=True)
@@ -230,14 +238,14 @@ class Record(Command):
 class Register(Command):
     """Make this relay reachable by `Signal(key)` from other connections, of every process of this gateway, until it ends."""
 
-    key: Hashable
+    key: bytes
 
 
 @dataclass(slots=True)
 class Signal(Command):
     """Call `Relay.signalled()` of the relay that has registered `key` (a cancel request). Nobody there: nothing happens or is told."""
 
-    key: Hashable
+    key: bytes
 
 
 __all__ = [
@@ -271,6 +279,7 @@ __all__ = [
     "Signal",
     "Start",
     "StartTLS",
+    "Turn",
     "Verifier",
     "Withdraw",
     "Withdrawn",

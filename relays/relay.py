@@ -27,6 +27,7 @@ from relays.commands import (
     Message,
     Read,
     Side,
+    Turn,
     Withdraw,
     Withdrawn,
 )
@@ -84,6 +85,7 @@ class Relay:
         # the driver calls pass_client and pass_server only while these are false
         self.client_busy = self.server_busy = True
         self.over = False
+        self._woken: list[Turn] = []
         self._start = _Strand()
         self._strands: dict[Side, _Strand] = {CLIENT: _Strand(CLIENT), SERVER: _Strand(SERVER)}
         self._inboxes: dict[Side, _Inbox] = {CLIENT: _Inbox(), SERVER: _Inbox()}
@@ -136,6 +138,10 @@ class Relay:
         assert self.session is not None, "nothing is decided before a session is open"
         decision = self.session.authorize_now(operation, known)
         return decision if decision is not None else (yield Ask(operation))
+
+    def wake(self, command: Turn) -> None:
+        """Let the strand that waits at `command` go on, as soon as the one that runs now stands still."""
+        self._woken.append(command)
 
     def waiting(self, side: Side) -> Blocking | None:
         """The question at which a side's strand stands."""
@@ -278,6 +284,9 @@ class Relay:
                         strand.waiting = command
                         return
                     value = inbox.take()
+                elif type(command) is Turn:
+                    strand.waiting = command
+                    return
                 elif isinstance(command, Blocking):
                     strand.waiting = command
                     yield command
@@ -300,7 +309,11 @@ class Relay:
         """Hand out what has come, for as long as somebody takes it; then tell who has ended."""
         going = True
         while going and not self.over:
-            going = False
+            going = bool(self._woken)
+            while self._woken:
+                strand = self._waiting_at(self._woken.pop(0))
+                if strand is not None and strand.generator is not None:
+                    yield from self._step(strand, strand.generator.send, None)
             for side in (CLIENT, SERVER):
                 if self._wants(side):
                     going = True
@@ -341,7 +354,7 @@ class Relay:
     def _abandoned(self) -> bool:
         """Whether a strand that acts for the client stands at a question which is not a Read."""
         strand = self._reader(CLIENT)
-        return strand.waiting is not None and type(strand.waiting) is not Read
+        return strand.waiting is not None and type(strand.waiting) not in (Read, Turn)
 
     def _leave(self) -> Commands:
         yield from self.stop()
@@ -354,5 +367,5 @@ def _ends(command: Command) -> bool:
 
 def _take_back(strand: _Strand) -> Commands:
     command, strand.waiting = strand.waiting, None
-    if command is not None and type(command) is not Read:
+    if command is not None and type(command) not in (Read, Turn):
         yield Withdraw(command)

@@ -73,11 +73,18 @@ class Session:
 
     # --- deciding
 
-    async def authorize(self, operation: Operation, *, wait: float | None = None, outlives: bool = False) -> Decision:
+    async def authorize(
+        self,
+        operation: Operation,
+        *,
+        wait: float | None = None,
+        outlives: bool = False,
+        held: Callable[[Decision], None] | None = None,
+    ) -> Decision:
         """Decide `operation`, waiting for reviewers where a rule holds it, and write the ledger.
 
         `wait` bounds the wait in seconds (None: until the approval's own deadline); what is undecided by then comes back as `hold`.
-        With `outlives` a pending approval stays when the caller goes away, and is spent by the repeated operation.
+        `held` is told once reviewers have been asked, with the approval's id, so that the caller can be. With `outlives` a pending approval stays when the caller goes away, and is spent by the repeated operation.
         Only `decision.allowed` permits anything. Raises CancelledError, nothing else.
         """
         self._operations += 1
@@ -87,7 +94,7 @@ class Session:
         try:
             decision = self._decide(operation)
             if decision.effect == "hold":
-                decision = await self._hold(operation, name, decision, wait, outlives)
+                decision = await self._hold(operation, name, decision, wait, outlives, held)
             decision = replace(decision, operation=name)
             seq = self._write("decided", operation, decision)
             if operation.writes or decision.approval or decision.effect != "allow":
@@ -130,6 +137,20 @@ class Session:
         self._sessions.metrics.decided(operation.kind, "allow")
         return decision
 
+    def foresee(self, operation: Operation) -> Decision:
+        """What would be decided, without counting, waiting or writing: for what is only prepared here and decided again when it runs."""
+        try:
+            self.used_at = self._sessions.clock()
+            self._check()
+            return decide(operation, self.principal, self.view, self._sessions.rules.current)
+        except Exception as error:
+            return Decision("deny", message=error.message if isinstance(error, HopgateError) else "the operation could not be judged")
+
+    @property
+    def rules_version(self) -> str:
+        """Of the rules that are in force now."""
+        return self._sessions.rules.current.version
+
     def judge_response(self, operation: Operation, name: str) -> Decision:
         """Decide the response of the operation `name` before its first byte goes out. Effects: `allow` or `deny`, plus masks."""
         try:
@@ -170,7 +191,15 @@ class Session:
             self._rules, self._decided_at = rules, now
             self.allowance.limits = again.limits
 
-    async def _hold(self, operation: Operation, name: str, decision: Decision, wait: float | None, outlives: bool) -> Decision:
+    async def _hold(
+        self,
+        operation: Operation,
+        name: str,
+        decision: Decision,
+        wait: float | None,
+        outlives: bool,
+        held: Callable[[Decision], None] | None,
+    ) -> Decision:
         """Wait for reviewers; decide again with the rules, token and session of the moment of release."""
         if operation.exact is None:
             return replace(decision, effect="deny", message="a rule holds this, and it cannot be shown to a reviewer")
@@ -182,6 +211,9 @@ class Session:
             if spent is not None:
                 return replace(decision, effect="allow", approval=spent.id, message=f"approved ({spent.id})")
             approval = await self._request(operation, name, decision, exact, outlives)
+            pending = replace(decision, approval=approval.id, message=f"{explain(decision, operation)}; waiting for a reviewer")
+            if held is not None:
+                held(pending)
             left = None if until is None else max(0.0, until - sessions.monotonic())
             sessions.metrics.holds.inc()
             try:
@@ -189,7 +221,7 @@ class Session:
             finally:
                 sessions.metrics.holds.dec()
             if approval.state == "pending":
-                return replace(decision, approval=approval.id, message=f"{explain(decision, operation)}; waiting for a reviewer")
+                return pending
             if approval.state not in ("approved", "consumed"):
                 return refusal_of(decision, approval)
             self.used_at = sessions.clock()
