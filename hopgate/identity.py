@@ -31,6 +31,8 @@ class StoredToken(Protocol):
     @property
     def principal_json(self) -> str: ...
     @property
+    def scram_verifier(self) -> str: ...
+    @property
     def expires_at(self) -> float: ...
 
 
@@ -165,10 +167,26 @@ class Identity:
         verified: Verified = await issuer.verify(token, parsed, self._clock())
         return self._entry(verified.principal, verified.key)
 
+    async def find_verifier(self, identifier: str, *, peer: str) -> tuple[str, Principal]:
+        """The SCRAM verifier of a short token by its id (SHA-256 as hex), and whom a proof against it proves: nobody is proved before that.
+
+        Raises like `verify`.
+        """
+        if len(identifier) != 64 or not identifier.isascii() or not identifier.isalnum():
+            raise Unauthenticated("the token is not known to this gateway")
+        row = await self._store.find_token(identifier)
+        found = self._from_row(row, identifier)
+        if row is None or self._revocations.is_revoked(*found.ids):
+            raise Unauthenticated("the token was revoked")
+        check_peer(found.principal.peer, peer)
+        return row.scram_verifier, found.principal
+
     async def _find_opaque(self, token: str) -> _Cached:
         check_opaque(token)
         identifier = token_id(token)
-        row = await self._store.find_token(identifier)
+        return self._from_row(await self._store.find_token(identifier), identifier)
+
+    def _from_row(self, row: StoredToken | None, identifier: str) -> _Cached:
         if row is None:
             raise Unauthenticated("the token is not known to this gateway")
         if self._clock() >= row.expires_at + LEEWAY:

@@ -57,7 +57,7 @@ class ConnectionConfig(BaseModel):
     hosts: Texts = ()  # "host:port", "host" (80 and 443) or "*.suffix:port"; none = what `target` says
     labels: Mapping[Text, Text] = Field(default_factory=dict)
     credential: CredentialConfig | None = None
-    tls: Literal["verify-full", "verify-ca", "disable"] = "verify-full"
+    tls: Literal["verify-full", "verify-ca", "require", "disable"] = "verify-full"  # as libpq's sslmode; `require` trusts whoever answers
     ca: FilePath | None = None  # certificates to trust for this target instead of the public ones
     host_header: Literal["auto", "client", "target"] = "auto"
     database: Text = ""

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from hopgate.errors import Denied
 from hopgate.sessions.opening import session_operation
 from hopgate.sessions.session import CLOCK_SKEW, Session
+from hopgate.tasks import spawn
 from rules.model import Connection, Decision, Operation, Principal
 
 if TYPE_CHECKING:
@@ -82,14 +83,26 @@ class Sessions:
         return session
 
     async def open(
-        self, principal: Principal, connection: ConnectionConfig, *, peer: str, wait: float | None = None, outlives: bool = False
+        self,
+        principal: Principal,
+        connection: ConnectionConfig,
+        *,
+        peer: str,
+        wait: float | None = None,
+        outlives: bool = False,
+        held: Callable[[Decision], None] | None = None,
     ) -> Session:
-        """Start a session if the session rules allow it. Raises SessionRefused, Unavailable."""
+        """Start a session if the session rules allow it. Raises SessionRefused, Unavailable. `held`: as for `Session.authorize`."""
         session = Session(self, principal, connection, peer)
-        decision = await session.authorize(self.opening(session.view, peer), wait=wait, outlives=outlives)
+        decision = await session.authorize(self.opening(session.view, peer), wait=wait, outlives=outlives, held=held)
         if not decision.allowed:
             raise SessionRefused(decision)
-        await session.admit(decision)
+        try:
+            await session.admit(decision)
+        except BaseException:
+            # half open: the recording is there already, and a caller that went away leaves nobody to close it
+            await asyncio.shield(spawn(session.close("the session did not open"), name="close a half-open session"))
+            raise
         self._live.add(session)
         self.metrics.sessions.set(len(self._live))
         return session

@@ -84,7 +84,8 @@ class Session:
         """Decide `operation`, waiting for reviewers where a rule holds it, and write the ledger.
 
         `wait` bounds the wait in seconds (None: until the approval's own deadline); what is undecided by then comes back as `hold`.
-        `held` is told once reviewers have been asked, with the approval's id, so that the caller can be. With `outlives` a pending approval stays when the caller goes away, and is spent by the repeated operation.
+        `held` is told once reviewers have been asked, with the approval's id: a caller wants to know what it waits for. With `outlives`
+        a pending approval stays when the caller goes away, and is spent by the repeated operation.
         Only `decision.allowed` permits anything. Raises CancelledError, nothing else.
         """
         self._operations += 1
