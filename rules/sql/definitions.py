@@ -7,6 +7,7 @@ columns, functions and effects, but adds no verb: it is not done now.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from rules.sql import settings
@@ -113,6 +114,8 @@ def _create_schema(walk: Walk, node: Node, scope: Scope) -> None:
     walk.does(scope, "create", "ddl")
     schema = node.get("schemaname") or node.get("authrole", {}).get("rolename", "")
     walk.writes_relation(scope, (schema, ANYTHING))
+    if "schemaElts" in node:  # the new schema comes before the others while they are created
+        walk.state = replace(walk.state, schemas=(schema, *(walk.state.schemas or ("",))))
     for element in node.get("schemaElts", ()):
         for kind, definition in element.items():
             walk.push(

@@ -7,6 +7,7 @@ incomplete, with the reason; nothing in here raises for a text, whatever it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from rules.model import UNKNOWN, Exact, Operation
@@ -134,7 +135,16 @@ def _read(text: bytes, state: SessionState) -> list[SqlFacts]:
         return [not_read(state, f"more than {MAX_STATEMENTS} statements")]
     if not trees:  # the empty statement, and comments alone
         return [sql_facts(dialect="postgres", database=state.database, verbs=("other",), effects=("read",))]
-    return [_statement(tree, state) for tree in trees]
+    found = []
+    for tree in trees:
+        facts = _statement(tree, state)
+        found.append(facts)
+        if len(trees) > 1 and not _MOVES_NAMES.isdisjoint(facts.get("effects")):
+            state = replace(state, schemas=None)  # the text was lexed as a whole, but names are looked up statement by statement
+    return found
+
+
+_MOVES_NAMES: Final = frozenset({"lexer_state", "identity_change", "dynamic_sql"})
 
 
 def _unreadable(text: bytes, state: SessionState) -> str:

@@ -157,9 +157,9 @@ def _whole_rows(scope: Scope, qualifier: Sequence[str]) -> Iterator[Parts]:
 
 def _bare(scope: Scope, name: str) -> Iterator[Parts]:
     row = scope.find((name,))
-    if row is not None:
-        yield from ((*base, ROW) for base in row.bases)  # a relation's name as a value is its whole row
-    yield from _column(scope, name)
+    rows = [] if row is None else [(*base, ROW) for base in row.bases]
+    yield from rows  # a relation's name as a value is its whole row, but a column of that name goes before
+    yield from (column for column in _column(scope, name) if (*column[:-1], ROW) not in rows)
 
 
 def _column(scope: Scope, name: str) -> Iterator[Parts]:

@@ -130,6 +130,8 @@ class Walk:
         """The name of a relation as the server resolves it, with as many parts as are certain."""
         name = range_var.get("relname", "")
         schema = range_var.get("schemaname", "")
+        if not name:
+            self.incomplete("a relation without a name")
         if not schema:
             # temporary relations come before all others, and those of pg_catalog before the search path
             if range_var.get("relpersistence") == "t":
