@@ -13,10 +13,13 @@ from rules.sql.walk import Handler, Node, Walk
 _MERGE_VERBS: Final = {"CMD_INSERT": "insert", "CMD_UPDATE": "update", "CMD_DELETE": "delete"}
 
 
-def _target(walk: Walk, node: Node, scope: Scope) -> Parts:
+def _target(walk: Walk, node: Node, scope: Scope, *, written: bool = True) -> Parts:
     relation = node.get("relation", {})
     base = walk.relation(relation)
-    walk.writes_relation(scope, base)
+    if written:
+        walk.writes_relation(scope, base)
+    else:
+        walk.reads_relation(scope, base)
     alias = relation.get("alias", {}).get("aliasname") or relation.get("relname", "")
     scope.add(alias, Source((base,)))
     return base
@@ -127,7 +130,7 @@ def _merge(walk: Walk, node: Node, scope: Scope) -> None:
     commands = {clause.get("commandType", "") for clause in clauses}
     if not commands <= {*_MERGE_VERBS, "CMD_NOTHING"}:
         walk.incomplete("the gateway does not know a branch of this MERGE")
-    base = _target(walk, node, own)
+    base = _target(walk, node, own, written=not _MERGE_VERBS.keys().isdisjoint(commands))
     for command in sorted(commands & _MERGE_VERBS.keys()):
         walk.does(own, _MERGE_VERBS[command], "write")
     from_clause(walk, [node.get("sourceRelation", {})], own)

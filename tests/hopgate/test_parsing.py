@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from typing import Any
 
 import pytest
@@ -131,7 +132,7 @@ async def test_an_answer_that_is_none_is_incomplete(answer: bytes, monkeypatch: 
 
 
 async def test_a_process_that_cannot_start_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsing.sys, "executable", "/nonexistent/python")
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     assert not (await SqlReader().facts_of(LARGE, STATE)).complete
 
 
@@ -174,7 +175,7 @@ def test_no_secret_is_in_the_environment_of_the_process(monkeypatch: pytest.Monk
         seen.update(options["env"])
         raise OSError
 
-    monkeypatch.setattr(parsing.asyncio, "create_subprocess_exec", start)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     asyncio.run(SqlReader().facts_of(LARGE, STATE))
     assert "hunter2" not in seen.values()
     assert seen.keys() <= set(parsing._ENVIRONMENT)

@@ -76,7 +76,7 @@ delete from t where current of c | delete | write | | public.t
 merge into t using s on t.id = s.id when matched then update set a = 1 | merge update | read write | public.s | public.t
 merge into t using s on t.id = s.id when matched then delete when not matched then insert values (1) | merge insert delete | read write | public.s | public.t
 merge into t using (select * from s) q on t.id = q.id when not matched then insert (a) values (q.a) | merge insert | read write | public.s | public.t
-merge into t using s on t.id = s.id when matched then do nothing | merge | read | public.s | public.t
+merge into t using s on t.id = s.id when matched then do nothing | merge | read | public.s public.t |
 merge into t using s on true when matched then delete | merge delete | read write | public.s | public.t | unbounded
 merge into t using s on t.id = s.id when not matched by source then delete | merge delete | read write | public.s | public.t | unbounded
 merge into t using s on t.id = s.id when not matched by source and t.x > 1 then delete | merge delete | read write | public.s | public.t
