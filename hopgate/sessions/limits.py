@@ -13,19 +13,19 @@ class Allowance:
     def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
         self.limits = limits
         self._monotonic = monotonic
-        self._bytes = 0
+        self.bytes = 0
         self._rows = 0
         self._minute = 0.0
         self._operations = 0
 
     def account(self, bytes: int, rows: int = 0) -> None:
-        self._bytes += bytes
+        self.bytes += bytes
         self._rows += rows
 
     def take(self) -> Decision | None:
         """Count one operation. Gives the refusal when a limit is reached."""
         limits = self.limits
-        if limits.bytes is not None and self._bytes >= limits.bytes:
+        if limits.bytes is not None and self.bytes >= limits.bytes:
             return _spent(f"the session has read its {limits.bytes} bytes")
         if limits.rows is not None and self._rows >= limits.rows:
             return _spent(f"the session has read its {limits.rows} rows")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hopgate.rulefiles import RuleFiles
     from hopgate.store import Store
 
+SAVE = 5.0  # seconds between updates of a session's row in the store
 IDLE = 15 * 60.0  # seconds after which an unused HTTP session ends
 
 
@@ -124,6 +125,8 @@ class Sessions:
                 reason = "idle"
             if reason:
                 await session.close(reason)
+            else:
+                await session.save(every=SAVE)
         for key in [key for key, lock in self._opening.items() if not lock.locked() and key not in self._shared]:
             del self._opening[key]
 

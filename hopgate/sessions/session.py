@@ -53,7 +53,8 @@ class Session:
         self._sessions = sessions
         self._rules = sessions.rules.current
         self._decided_at = self.opened_at
-        self._operations = 0
+        self._operations = self._denied = self._held = 0
+        self._saved = (0, 0.0)  # operations that the store knows of, and since when
         self.busy = 0  # operations being decided or waiting for a reviewer
         self._grant: SessionGrant | None = None
         self._recording: Recording | None = None
@@ -270,6 +271,10 @@ class Session:
     # --- remembering
 
     def _write(self, event: str, operation: Operation, decision: Decision) -> int:
+        if event == "held":
+            self._held += 1
+        elif decision.effect == "deny":
+            self._denied += 1
         return self._sessions.ledger.append(event, session=self.id, **decision_fields(operation, decision, self.literals))
 
     def masked(self, name: str, counts: Mapping[str, int]) -> None:
@@ -331,14 +336,28 @@ class Session:
             run=self.principal.run,
             token_id=self.principal.token_id,
             recording=str(self.recording.path.relative_to(self._sessions.config.state)),
+            operations=self._operations,
+            denied=self._denied,
+            held=self._held,
+            bytes=self.allowance.bytes,
             active_at=self.used_at,
         )
+
+    async def save(self, every: float = 0.0) -> None:
+        """Let the store know what happened, at most once in `every` seconds. Raises Unavailable."""
+        operations, since = self._saved
+        now = self._sessions.clock()
+        if self._recording is not None and operations != self._operations and now - since >= every:
+            self._saved = (self._operations, now)
+            await self._sessions.store.save_session(self._row())
 
     async def close(self, reason: str) -> None:
         """End the session, seal its recording, and tell ledger and store. Raises nothing: what fails is logged."""
         self.end(reason)
         sessions = self._sessions
         await sessions.forget(self)
+        with contextlib.suppress(HopgateError):
+            await self.save()
         recording, self._recording = self._recording, None
         try:
             if recording is not None:

@@ -338,6 +338,25 @@ async def test_a_session_ends(tmp_path: Path, ending: str) -> None:
         assert row.ended_at
 
 
+async def test_the_store_knows_what_a_session_did(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        session = await w.enter()
+        await session.authorize(request())
+        await session.authorize(request(path="/admin/x"))
+        await session.authorize(request("POST"), wait=0, outlives=True)
+        session.account(bytes=7)
+        w.now += 6
+        await w.sessions.sweep()
+        row = await w.store.find_session(session.id)
+        assert row is not None
+        assert (row.operations, row.denied, row.held, row.bytes) == (4, 1, 1, 7)
+        assert session.authorize_now(request()) is not None
+        await session.close("done")
+        row = await w.store.find_session(session.id)
+        assert row is not None
+        assert (row.operations, row.reason) == (5, "done")
+
+
 async def test_nothing_but_a_grant_leases_a_credential(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         session = await w.enter()
