@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rules.sql import settings
@@ -18,11 +18,10 @@ def _column_ref(walk: Walk, node: Node, scope: Scope) -> None:
     names = []
     star = False
     for field in node["fields"]:
-        string = field.get("String")
-        if string is None:
-            star = True
+        if "String" in field:
+            names.append(field["String"]["sval"])
         else:
-            names.append(string.get("sval", ""))
+            star = True
     walk.column(scope, names, star=star)
 
 
@@ -59,13 +58,12 @@ def _res_target(walk: Walk, node: Node, scope: Scope) -> None:
         walk.rest("ResTarget", node, scope)
 
 
-def operator(walk: Walk, names: list[Node]) -> None:
+def operator(walk: Walk, names: Sequence[Node]) -> None:
     """An operator runs a function; one that the server does not bring may run anything."""
-    parts = strings(names)
-    if not parts:
+    if len(names) == 1 and walk.state.built_in_first and names[0]["String"]["sval"] in catalog().operators:
         return
-    known = parts[-1] in catalog().operators
-    if not known or not (parts[-2] == "pg_catalog" if len(parts) > 1 else walk.state.built_in_first):
+    parts = strings(names)
+    if parts and (len(parts) == 1 or parts[-2] != "pg_catalog" or parts[-1] not in catalog().operators):
         walk.functions[tuple(parts)] = None
         walk.affects(("calls_unknown_function",))
 

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A statement that the session prepared under a name: its exact text and what it does when it runs."""
+    """A statement that the session prepared under a name: its exact text and what it does when it runs.
+
+    `meaning` is that of the state in which the facts were read: the server looks names up again when the search path or
+    the role has changed, so facts of another state say nothing.
+    """
 
     text: bytes
     facts: SqlFacts
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class SessionState:
     generation: int = 0
     meaning: str = field(init=False, compare=False, default="")  # digest of all but the prepared statements
     epoch: str = field(init=False, compare=False, default="")  # digest of all, for the keys of caches
+    path: str = field(init=False, compare=False, default="")  # the schema of unqualified names; "" when it is not certain
+    built_in_first: bool = field(init=False, compare=False, default=True)  # pg_catalog comes before every other schema
 
     def __post_init__(self) -> None:
         schemas = ("?",) if self.schemas is None else self.schemas
@@ -48,16 +55,8 @@ class SessionState:
         for part in parts:
             encoded = part.encode("utf-8", "surrogateescape")
             digest.update(len(encoded).to_bytes(8, "big") + encoded)
+        own = [schema for schema in self.schemas or () if schema != "pg_catalog"]
+        object.__setattr__(self, "path", own[0] if len(own) == 1 else "")
+        object.__setattr__(self, "built_in_first", self.schemas is not None and "pg_catalog" not in self.schemas[1:])
         object.__setattr__(self, "meaning", digest.hexdigest())
         object.__setattr__(self, "epoch", f"{digest.hexdigest()}.{self.generation}")
-
-    @property
-    def path(self) -> str:
-        """The schema of unqualified names; "" when it is not certain."""
-        schemas = [schema for schema in self.schemas or () if schema != "pg_catalog"]
-        return schemas[0] if len(schemas) == 1 else ""
-
-    @property
-    def built_in_first(self) -> bool:
-        """Whether an unqualified function is looked up in pg_catalog before any other schema."""
-        return self.schemas is not None and "pg_catalog" not in self.schemas[1:]

@@ -25,6 +25,26 @@ _NOTHING: Mapping[str, str] = {}
 class Walk:
     """What was found so far, and what is still to be looked at. Ordered sets are dicts."""
 
+    __slots__ = (
+        "_columns",
+        "_handlers",
+        "_leaves",
+        "_stack",
+        "columns",
+        "effects",
+        "executes",
+        "functions",
+        "has_params",
+        "included",
+        "reads",
+        "reason",
+        "settings",
+        "state",
+        "unbounded",
+        "verbs",
+        "writes",
+    )
+
     def __init__(self, state: SessionState, handlers: Mapping[str, Handler], leaves: frozenset[str]) -> None:
         self.state = state
         self._handlers = handlers

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ async def test_large_statements_have_the_same_facts() -> None:
 async def test_prepared_statements_are_known_there() -> None:
     facts = operation_of(b"delete from u", STATE).facts
     assert isinstance(facts, SqlFacts)
-    state = SessionState(prepared={"p": Prepared(b"delete from u", facts)})
+    state = replace(STATE, prepared={"p": Prepared(b"delete from u", facts, STATE.meaning)})
     reader = SqlReader()
     try:
         operation = await reader.facts_of(LARGE + b"; execute p", state)

@@ -35,7 +35,7 @@ def test_other_encodings_are_read_while_the_text_is_ascii(encoding: str, complet
 def prepared(sql: str) -> Prepared:
     facts = read(sql).facts
     assert isinstance(facts, SqlFacts)
-    return Prepared(sql.encode(), facts)
+    return Prepared(sql.encode(), facts, STATE.meaning)
 
 
 def test_execute_does_what_the_prepared_statement_does() -> None:
@@ -59,6 +59,12 @@ def test_execute_of_what_deletes_everything_is_unbounded() -> None:
 @pytest.mark.parametrize("sql", ["execute p", "explain execute p", "create table t as execute p", "execute p(1)"])
 def test_execute_of_an_unknown_name_is_incomplete(sql: str) -> None:
     assert not read(sql).complete
+
+
+def test_execute_after_a_change_of_the_search_path_is_incomplete() -> None:
+    state = replace(STATE, prepared={"p": prepared("select * from t")}, schemas=("evil",))
+    assert not read("execute p", state).complete
+    assert not read("set search_path = evil; execute p", replace(state, schemas=STATE.schemas)).parts[1].complete
 
 
 def test_execute_of_an_incomplete_statement_is_incomplete() -> None:
