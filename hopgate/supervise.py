@@ -140,7 +140,11 @@ class Supervisor:
                 self._note_crash(worker, worker.process, now)
             elif now >= worker.restart_at:
                 worker.restarts += 1
-                self._start(worker, lock, environment)
+                try:
+                    self._start(worker, lock, environment)
+                except OSError as error:  # no memory or no processes left: perhaps there are later
+                    worker.restart_at = now + worker.pause
+                    self.say(f"{worker.name} cannot be started ({error.strerror}); next try in {worker.pause:g} s")
 
     def _note_crash(self, worker: Worker, process: subprocess.Popen[bytes], now: float) -> None:
         if now - worker.started_at > _STEADY:
@@ -150,7 +154,8 @@ class Supervisor:
         worker.pause = min(worker.pause * 2, _LONGEST_PAUSE)
         from prometheus_client.multiprocess import mark_process_dead
 
-        mark_process_dead(process.pid, str(self._metrics))  # type: ignore[no-untyped-call]
+        with contextlib.suppress(OSError):  # counters are not worth the gateway
+            mark_process_dead(process.pid, str(self._metrics))  # type: ignore[no-untyped-call]
 
     def _stop(self) -> None:
         running = [worker.process for worker in self.workers if worker.process is not None]

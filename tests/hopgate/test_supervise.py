@@ -112,6 +112,23 @@ def test_a_crashed_proxy_is_unhealthy_and_started_again(config: Config, run: Cal
     assert any("ended with status -9; next start in 0.5 s" in line for line in running.said)
 
 
+def test_a_machine_that_cannot_start_processes_for_a_while(
+    config: Config, run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run()
+    until(lambda: running.said)
+    start = Supervisor._start
+
+    def fail(*_: object) -> None:
+        monkeypatch.setattr(Supervisor, "_start", start)
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(Supervisor, "_start", fail)
+    os.kill(running.supervisor.status()["workers"][0]["pid"], signal.SIGKILL)
+    until(lambda: any("cannot be started" in line for line in running.said))
+    until(lambda: health(config)[0] == 200)
+
+
 def test_all_processes_end_with_the_supervisor(config: Config, run: Callable[..., Running]) -> None:
     running = run()
     until(lambda: running.said)
