@@ -101,7 +101,10 @@ class Mask:
             _answer(flow, exchange)
             return None
         if exchange.stream is not None:
-            exchange.stream.end(response)
+            assert exchange.plan is not None
+            if response.data.trailers:
+                response.data.trailers.fields = self._headers(exchange, response.data.trailers.fields, exchange.plan)
+            exchange.stream.end()
             return None
         if response.stream:
             raise PermissionError("a body went out unmasked")
@@ -240,6 +243,8 @@ def _masked(exchange: Exchange, plan: Plan, response: http.Response, decoded: by
 def _answer(flow: http.HTTPFlow, exchange: Exchange) -> None:
     """Make sure that what goes to the client is our own answer, whole."""
     answer = exchange.answer
+    if answer is not None:
+        answer.trailers = None  # the target's, which mitmproxy hangs on whatever response it finds
     if answer is None or (exchange.stream is not None and exchange.stream.started):
         kill(flow)
     elif not isinstance(answer.stream, Replacement):

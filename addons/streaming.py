@@ -76,13 +76,14 @@ class MaskedStream:
         self._exchange.refused = f"stream ended: {why}"
         close_client(self._flow.client_conn)
 
-    def end(self, response: http.Response) -> None:
-        """Give the recording what went out."""
-        self._exchange.shown = bytes(self._recorded) + (b"\n[cut]\n" if self._cut else b"")
-        counts = getattr(self._stream, "counts", None)
-        session = self._exchange.session
-        if counts and session is not None:
-            session.masked(self._exchange.operation, dict(counts))
+    def end(self) -> None:
+        """Give the recording what went out, and tell what was masked in it, headers and trailers included."""
+        exchange = self._exchange
+        exchange.shown = bytes(self._recorded) + (b"\n[cut]\n" if self._cut else b"")
+        for name, count in getattr(self._stream, "counts", {}).items():
+            exchange.masked[name] = exchange.masked.get(name, 0) + count
+        if exchange.masked and exchange.session is not None:
+            exchange.session.masked(exchange.operation, exchange.masked)
 
 
 class Replacement:

@@ -73,6 +73,7 @@ class Origin:
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.answers: dict[str, Answer] = {}
+        self.http2_answers: dict[str, tuple[list[tuple[str, str]], bytes, list[tuple[str, str]]]] = {}  # fields, body, trailers
         self.seen = bytearray()
         self.requests: list[tuple[str, bytes]] = []
         self.connections = 0
@@ -136,9 +137,13 @@ class Origin:
                     with self.lock:
                         self.seen += lines
                         self.requests.append((fields[b":path"].decode(), lines))
-                    body = b'{"h2":true,"password":"hunter2-secret"}'
-                    http2.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/json")])
-                    http2.send_data(event.stream_id, body, end_stream=True)
+                    usual = [(":status", "200"), ("content-type", "application/json")], b'{"h2":true,"password":"hunter2-secret"}', []
+                    head, body, trailers = self.http2_answers.get(fields[b":path"].decode(), usual)
+                    http2.send_headers(event.stream_id, head)
+                    if body:
+                        http2.send_data(event.stream_id, body, end_stream=not trailers)
+                    if trailers:
+                        http2.send_headers(event.stream_id, trailers, end_stream=True)
             sock.sendall(http2.data_to_send())
 
 

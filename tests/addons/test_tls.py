@@ -90,6 +90,7 @@ class Http2:
             h2.config.H2Configuration(client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False)
         )
         self.http2.initiate_connection()
+        self.trailers: list[tuple[bytes, bytes]] = []
 
     def request(self, *fields: tuple[str, str], body: bytes = b"", trailers: tuple[tuple[str, str], ...] = ()) -> tuple[int, bytes]:
         stream = self.http2.get_next_available_stream_id()
@@ -112,6 +113,8 @@ class Http2:
                     status = int(dict(event.headers)[b":status"])
                 elif isinstance(event, h2.events.DataReceived):
                     data += event.data
+                elif isinstance(event, h2.events.TrailersReceived):
+                    self.trailers = event.headers
                 elif isinstance(event, h2.events.StreamEnded | h2.events.StreamReset | h2.events.ConnectionTerminated):
                     return status, data
 
@@ -153,6 +156,32 @@ def test_http2_trailers_are_refused(gateway: Gateway, secure_origin: Origin) -> 
     client = Http2(gateway, "tunnel.test:443")
     assert client.request(*fields("/items/1", method="POST"), body=b"{}", trailers=(("x-admin", "yes"),))[0] == 400
     assert secure_origin.requests == []
+
+
+EVENT = b'data: {"password":"hunter2-secret"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "content_type", "body", "answered"),
+    [
+        ("/json", "200", "application/json", b'{"password":"hunter2-secret"}', 200),
+        ("/events", "200", "text/event-stream", EVENT, 200),
+        ("/teapot", "418", "application/json", b"{}", 403),
+        ("/teapot", "418", "application/json", b"", 403),
+        ("/teapot", "418", "text/event-stream", EVENT, 403),
+        ("/coded", "200", "text/event-stream; x", EVENT, 200),
+    ],
+)
+def test_the_targets_trailers_are_masked_or_not_sent(
+    gateway: Gateway, secure_origin: Origin, path: str, status: str, content_type: str, body: bytes, answered: int
+) -> None:
+    head = [(":status", status), ("content-type", content_type)]
+    secure_origin.http2_answers[path] = head, body, [("x-secret", PASSWORD.decode()), ("x-more", "1")]
+    client = Http2(gateway, "tunnel.test:443")
+    got, data = client.request(*fields(path))
+    assert got == answered
+    assert PASSWORD not in data
+    assert client.trailers == ([(b"x-secret", b"[redacted]"), (b"x-more", b"1")] if answered == 200 else [])
 
 
 def test_tls_to_the_proxy_itself(tmp_path: Path, origin: Origin, certificate: tuple[Path, Path]) -> None:
