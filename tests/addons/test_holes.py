@@ -131,6 +131,25 @@ def test_the_token_never_goes_upstream(gateway: Gateway, origin: Origin) -> None
     assert SECRET.encode() in seen
 
 
+@pytest.mark.parametrize("expect", [b"100-continue", b"100-Continue, x", b"100-continue\r\nExpect: 100-continue"])
+def test_what_a_client_expects_is_answered_once_and_not_forwarded(gateway: Gateway, origin: Origin, expect: bytes) -> None:
+    """A target that answered it would seem to have sent its response, and its response to be that of the next request."""
+
+    def strict(connection: Connection) -> None:
+        if b"expect:" in bytes(origin.seen).lower():
+            connection.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        connection.sock.sendall(response(b"done"))
+
+    origin.answers["/items/1"] = strict
+    with gateway.connect() as client:
+        client.send(POST + HOST + gateway.credential + b"Expect: " + expect + b"\r\nContent-Length: 2\r\n\r\n{}")
+        reply = client.read()
+        if expect == b"100-continue":
+            assert reply.status == 100
+            reply = client.read()
+        assert (reply.status, reply.body) == (200, b"done")
+
+
 def test_a_gzip_bomb_is_not_forwarded(gateway: Gateway, origin: Origin) -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     reply = gateway.request(
