@@ -76,37 +76,47 @@ def mask_rows(data: bytes, start: int, columns: int, actions: Sequence[Action], 
     pieces: list[bytes] = []
     add = pieces.append
     at = start
-    acted = [(index, action) for index, action in enumerate(actions) if action is not None]
+    last = max((index for index, action in enumerate(actions) if action is not None), default=-1)
+    acting = list(enumerate(actions[: last + 1]))
+    counts = [0] * (last + 1)
+    int32 = _INT32
     while at < stop:
         position, following = _open(data, at, columns)
-        row: list[bytes] = []
-        kept = position  # what is not yet copied begins here
-        passed = 0
-        for index, action in acted:
-            while passed < index:
-                position, length = _value(data, position, following)
-                position += max(length, 0)
-                passed += 1
-            before = position
-            position, length = _value(data, position, following)
-            passed += 1
+        begin = len(pieces)
+        add(b"")  # the header, when the length is known
+        kept = at + 5  # what is not yet copied begins here
+        grown = 0
+        for index, action in acting:
+            if position + 4 > following:
+                raise RemoteProtocolError(_CUT)
+            length = int32(data, position)[0]
             if length < 0:
+                if length < -1:
+                    raise RemoteProtocolError(_LONG)
+                position += 4
                 continue
-            row.append(data[kept:before])
-            if type(action) is bytes:
-                row.append(action)
-            else:
-                assert callable(action)
-                row.append(wire_form(action(data[position : position + length])))
-            tallies[index] += 1
-            kept = position = position + length
-        row.append(data[kept:following])
-        body = b"".join(row)
-        add(_HEADER(DATA_ROW, len(body) + 6))
-        add(data[at + 5 : at + 7])
-        add(body)
+            end = position + 4 + length
+            if end > following:
+                raise RemoteProtocolError(_LONG)
+            if action is not None:
+                form = action if type(action) is bytes else wire_form(action(data[position + 4 : end]))  # type: ignore[operator]
+                add(data[kept:position])
+                add(form)
+                grown += len(form) - length - 4
+                counts[index] += 1
+                kept = end
+            position = end
+        add(data[kept:following])
+        pieces[begin] = _HEADER(DATA_ROW, following - at - 1 + grown)
         at = following
+    for index, count in enumerate(counts):
+        if count:
+            tallies[index] += count
     return b"".join(pieces), stop
+
+
+_CUT: Final = "a row that ends inside of a column"
+_LONG: Final = "a column that is longer than its row"
 
 
 def _open(data: bytes, at: int, columns: int) -> tuple[int, int]:
@@ -120,8 +130,8 @@ def _open(data: bytes, at: int, columns: int) -> tuple[int, int]:
 def _value(data: bytes, position: int, end: int) -> tuple[int, int]:
     """Where the value behind the length at `position` begins, and its length; -1 is NULL."""
     if position + 4 > end:
-        raise RemoteProtocolError("a row that ends inside of a column")
+        raise RemoteProtocolError(_CUT)
     length = _INT32(data, position)[0]
     if length < -1 or position + 4 + length > end:
-        raise RemoteProtocolError("a column that is longer than its row")
+        raise RemoteProtocolError(_LONG)
     return position + 4, length

@@ -11,11 +11,12 @@ import struct
 import uuid
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from hmac import digest
 from typing import Final
 
 import orjson
 
-from rules.masking.strategies import Treatment
+from rules.masking.strategies import HIDDEN, Treatment
 
 type Value = bytes | None  # None is NULL
 type Replace = Callable[[bytes], Value]
@@ -61,7 +62,28 @@ def _text(treatment: Treatment) -> Value | Replace:
     """No NUL: text cannot hold one, and some clients end there."""
     if treatment.constant:
         return treatment.of_text("").replace("\0", "").encode()
+    if treatment.strategy == "hash":
+        return _hash(treatment.hash_key)
+    if treatment.strategy == "partial":
+        return _partial(treatment)
     return treatment.of_bytes
+
+
+def _hash(key: bytes) -> Replace:
+    """Treatment.of_bytes, in one call: the values of a column are many."""
+    return lambda value: b"hmac:" + digest(key, value, "sha256").hex()[:16].encode()
+
+
+def _partial(treatment: Treatment) -> Replace:
+    """Treatment.of_bytes, without decoding where a byte is a character."""
+    keep, whole = treatment.keep, HIDDEN.encode()
+
+    def replace(value: bytes) -> bytes:
+        if not value.isascii():
+            return treatment.of_bytes(value)
+        return whole + value[-keep:] if keep and len(value) >= 2 * keep else whole
+
+    return replace
 
 
 def _json(treatment: Treatment, prefix: bytes) -> Value | Replace:
