@@ -206,8 +206,8 @@ def test_the_command_line_names_the_configuration_and_holds_nothing_else(config:
 
 def test_metrics_add_up_over_processes(tmp_path: Path) -> None:
     script = (
-        "from hopgate.metrics import Metrics\nm = Metrics()\nm.decided('http', 'deny')\nm.masked(2)\nm.sessions.set(1)\n"
-        "import os; print(os.getpid())"
+        "import asyncio\nfrom hopgate.metrics import Metrics\n"
+        "m = Metrics()\nm.decided('http', 'deny')\nm.masked(2)\nm.sessions.set(1)\nasyncio.run(m.flush())\n"
     )
     import subprocess
 

@@ -143,9 +143,15 @@ def test_a_kill_ends_the_session_and_locks_the_principal(shared: Live) -> None:
 def test_metrics(shared: Live) -> None:
     shared.curl(shared.token("agent-10", "agents"), CUSTOMERS)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{shared.health}/metrics", timeout=5) as answer:
-        text = answer.read().decode()
-    assert re.search(r'hopgate_operations_total\{effect="allow",kind="http"\} [1-9]', text)
+    text = ""
+
+    def told() -> bool:
+        nonlocal text
+        with opener.open(f"http://127.0.0.1:{shared.health}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        return re.search(r'hopgate_operations_total\{effect="allow",kind="http"\} [1-9]', text) is not None
+
+    assert until(told), text
     assert "agent-10" not in text
 
 
