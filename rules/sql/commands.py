@@ -101,13 +101,9 @@ def _execute(walk: Walk, node: Node, scope: Scope) -> None:
     if prepared is None:
         walk.affects(("dynamic_sql",))
         walk.incomplete("EXECUTE of a statement that this session is not known to have prepared")
-    elif prepared.meaning != walk.state.meaning:
-        walk.affects(("dynamic_sql",))
-        walk.incomplete("EXECUTE of a statement that was prepared before the search path or the role changed")
-    elif scope.mode is Mode.PLAN:
-        walk.include(_planned(prepared.facts))
     else:
-        walk.include(prepared.facts)
+        facts = prepared.facts if prepared.meaning == walk.state.meaning else walk.read_again(prepared.text)
+        walk.include(_planned(facts) if scope.mode is Mode.PLAN else facts)
     walk.rest("ExecuteStmt", node, scope)
 
 

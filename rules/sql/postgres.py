@@ -157,7 +157,12 @@ def _unreadable(text: bytes, state: SessionState) -> str:
 
 
 def _statement(tree: Node, state: SessionState) -> SqlFacts:
-    walk = Walk(state, HANDLERS, LEAVES)
+    def read_again(text: bytes) -> SqlFacts:
+        if not is_small(text):
+            return not_read(state, "EXECUTE of a long statement that was prepared before the search path or the role changed")
+        return union(facts_of(text, replace(state, prepared={})))
+
+    walk = Walk(state, HANDLERS, LEAVES, read_again)
     try:
         walk.statement(tree, Scope(None, None, Mode.NOW))
         walk.run()

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 class Prepared:
     """A statement that the session prepared under a name: its exact text and what it does when it runs.
 
-    `meaning` is that of the state in which the facts were read: the server looks names up again when the search path or
-    the role has changed, so facts of another state say nothing.
+    `meaning` is that of the state in which the facts were read. The server looks names up again when the search path or the
+    role has changed, so in another state the text is read again.
     """
 
     text: bytes
     facts: SqlFacts
-    meaning: str
+    meaning: str = ""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Walk:
         "functions",
         "has_params",
         "included",
+        "read_again",
         "reads",
         "reason",
         "settings",
@@ -45,8 +46,11 @@ class Walk:
         "writes",
     )
 
-    def __init__(self, state: SessionState, handlers: Mapping[str, Handler], leaves: frozenset[str]) -> None:
+    def __init__(
+        self, state: SessionState, handlers: Mapping[str, Handler], leaves: frozenset[str], read_again: Callable[[bytes], SqlFacts]
+    ) -> None:
         self.state = state
+        self.read_again = read_again  # the facts of a prepared statement in the present state
         self._handlers = handlers
         self._leaves = leaves
         self._stack: list[tuple[str, Node, Scope]] = []

@@ -13,7 +13,7 @@ import pytest
 from rules.sql import postgres
 from rules.sql.functions import DANGEROUS, HARMLESS_VOLATILE, catalog, words
 from rules.sql.nodes import FIELDS, WRAPPED
-from rules.sql.postgres import HANDLERS, LEAVES
+from rules.sql.postgres import HANDLERS, LEAVES, not_read
 from rules.sql.scopes import Mode, Scope
 from rules.sql.walk import Walk
 from rules.vocabulary import SQL_EFFECTS
@@ -64,7 +64,7 @@ def test_what_the_tables_say_is_in_the_vocabulary() -> None:
 
 
 def walked(tree: dict[str, Any]) -> Walk:
-    walk = Walk(STATE, HANDLERS, LEAVES)
+    walk = Walk(STATE, HANDLERS, LEAVES, lambda text: not_read(STATE, "not asked for"))
     walk.statement(tree, Scope(None, None, Mode.NOW))
     walk.run()
     return walk

@@ -61,10 +61,24 @@ def test_execute_of_an_unknown_name_is_incomplete(sql: str) -> None:
     assert not read(sql).complete
 
 
-def test_execute_after_a_change_of_the_search_path_is_incomplete() -> None:
-    state = replace(STATE, prepared={"p": prepared("select * from t")}, schemas=("evil",))
+def test_execute_after_a_change_of_the_search_path_is_read_again() -> None:
+    state = replace(STATE, prepared={"p": prepared("select a from t")})
+    assert names("execute p", "reads", state) == {"public.t"}
+    assert names("execute p", "reads", replace(state, schemas=("evil",))) == {"evil.t"}
+    both = statements(read("set search_path = evil; execute p", state))
+    assert both[1].facts.get("reads") == ("t",)
+
+
+def test_execute_of_a_long_statement_after_a_change_is_incomplete() -> None:
+    state = replace(STATE, prepared={"p": prepared("select a from t where b = '" + "x" * 40_000 + "'")})
+    assert read("execute p", state).complete
+    assert not read("execute p", replace(state, schemas=("evil",))).complete
+
+
+def test_statements_that_run_each_other_end() -> None:
+    state = replace(STATE, prepared={"p": prepared("execute q"), "q": prepared("execute p")})
     assert not read("execute p", state).complete
-    assert not read("set search_path = evil; execute p", replace(state, schemas=STATE.schemas)).parts[1].complete
+    assert not read("execute p", replace(state, schemas=("evil",))).complete
 
 
 def test_execute_of_an_incomplete_statement_is_incomplete() -> None:
