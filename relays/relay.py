@@ -79,7 +79,9 @@ class Relay:
         self.loopback = False  # whether the client is on this machine: cleartext passwords are acceptable there
         self.tls: dict[Side, TLS | None] = {CLIENT: None, SERVER: None}
         self.server_address: tuple[str, int] | None = None
+        self.offers_tls = False  # whether StartTLS(CLIENT) can be done: there is a certificate
         self.result: Any = None  # what `conversation` returned
+        self.failure: ProtocolError | HopgateError | None = None  # what ended it
         self.record: Callable[[Side, bytes], None] = self._remember  # the fast way's Record: what is recorded without a command
         self.recorded: list[Message] = []  # where that goes without a driver
         # the driver calls pass_client and pass_server only while these are false
@@ -220,6 +222,15 @@ class Relay:
         yield from self.killed(reason)
         yield Close(reason=reason)
 
+    def told(self, side: Side) -> bool:
+        """Whether `ended` has been called for a side."""
+        return self._inboxes[side].told
+
+    @property
+    def started(self) -> bool:
+        """Whether `conversation` has returned."""
+        return self._start.generator is None
+
     def unread(self, side: Side) -> int:
         """Bytes that wait behind a question: the driver pauses reading before they are too many."""
         return self._inboxes[side].size
@@ -241,6 +252,7 @@ class Relay:
         """End the conversation: tell the client, close both sides."""
         if self.over:
             return
+        self.failure = error
         yield from self.stop()
         yield from self.refused(error)
         yield Close(reason=error.message)

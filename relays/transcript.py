@@ -27,7 +27,7 @@ class Transcript:
 
     def __init__(self, session: Session, connection: TcpConnection, failed: Callable[[str], None]) -> None:
         self._session = session
-        self._connection = connection
+        self.connection = connection
         self._failed = failed
         self._messages: list[tuple[bool, bytes, float]] = []
         self._size = 0
@@ -71,7 +71,7 @@ class Transcript:
             "segment": self._number,
         }
         return encode_tcp_flow(
-            self._connection,
+            self.connection,
             messages,
             flow_id=str(uuid.uuid4()),
             created=messages[0][2],

@@ -153,7 +153,7 @@ class LoopTransport(asyncio.Protocol):
         return _address(self.raw.get_extra_info("sockname"))
 
     def pauseProducing(self) -> None:
-        if self.connected and not self.raw.is_closing():
+        if self.connected and not self._starting_tls and not self.raw.is_closing():
             self.raw.pause_reading()
 
     def resumeProducing(self) -> None:

@@ -1,0 +1,147 @@
+"""One process of relays: `python -m relays --config hopgate.yaml --process relay-0`. `hopgate up` starts it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from hopgate.addresses import Address
+from hopgate.config import Config, load_config
+from hopgate.errors import HopgateError, Misconfigured, Unavailable
+from hopgate.proxy_process import SHARED_PORT, SUPERVISOR, protect
+from hopgate.services import Services
+from relays.listen import Listener
+from relays.outside import Outside
+from relays.relay import Relay
+from relays.signals import Signals
+from relays.workers import Workers
+
+STOP_SECONDS: Final = 5.0  # for clients to take their last words
+GC_THRESHOLD: Final = 20_000  # a relayed statement leaves no cycles; looking for them after every 700 objects walks all sessions
+RELAYS: Final = {"postgres": "relays.postgres.relay:PostgresRelay"}  # listen.<wire>: what speaks it
+
+_log = logging.getLogger("hopgate.relays")
+
+
+class Process:
+    """Services and listeners of one process, from `open` to `close`."""
+
+    def __init__(self, config: Config, name: str, *, shared: bool = False) -> None:
+        self.config = config
+        self.name = name
+        self.shared = shared
+        self.listeners: dict[str, Listener] = {}
+
+    async def open(self) -> None:
+        """Start everything; the ports come last. Raises Misconfigured, Unavailable: then nothing listens."""
+        self.services = await Services.start(self.config, process=self.name)
+        self.outside = Outside(self.services, Workers(), Signals(self.config.state / "run" / "signals", self.name))
+        try:
+            self.outside.signals.open()
+            for wire, make in relays_of(self.config).items():
+                listener = Listener(self.outside, _address(self.config, wire), make, shared=self.shared)
+                listener.open()
+                self.listeners[wire] = listener
+        except OSError as error:
+            await self.close()
+            raise Unavailable(f"{self.config.state}: {error.strerror or type(error).__name__}") from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Accept nothing more, tell every client, end every session."""
+        for listener in self.listeners.values():
+            listener.close()
+        drivers = list(self.outside.drivers)
+        for driver in drivers:
+            driver.kill("the gateway is stopping")
+        if drivers:
+            await asyncio.wait([driver.closed for driver in drivers], timeout=STOP_SECONDS)
+        self.outside.signals.close()
+        self.outside.workers.close()
+        await self.services.close()
+
+
+def relays_of(config: Config) -> dict[str, Callable[[], Relay]]:
+    """What makes a relay, for each wire that is listened on and that this program speaks."""
+    found: dict[str, Callable[[], Relay]] = {}
+    for wire, where in RELAYS.items():
+        if getattr(config.listen, wire) is not None:
+            module, _, name = where.partition(":")
+            found[wire] = getattr(import_module(module), name)
+    return found
+
+
+def _address(config: Config, wire: str) -> Address:
+    address: Address = getattr(config.listen, wire)
+    return address
+
+
+async def serve(config: Config, name: str, *, shared: bool) -> None:
+    """Run until SIGTERM or SIGINT. Raises Misconfigured, Unavailable."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    process = Process(config, name, shared=shared)
+    await process.open()
+    gc.freeze()
+    try:
+        for wire, listener in process.listeners.items():
+            _log.info("%s: listening on %s", wire, listener.address)
+        await stopping.wait()
+    finally:
+        await process.close()
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m relays", description="Relays of hopgate: everything but HTTP.")
+    parser.add_argument("--config", type=Path, default=Path("hopgate.yaml"))
+    parser.add_argument("--process", default="relay-0", help="names this process in the ledger")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0 after a clean end, 2 for what the configuration says wrong, 1 for what else keeps it from starting."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    protect(int(os.environ.get(SUPERVISOR, "0")))
+    logging.basicConfig(level=logging.WARNING, format=f"{options.process}: %(message)s")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard > soft else soft, hard))
+    gc.set_threshold(GC_THRESHOLD, 20, 100)
+    try:
+        config = load_config(options.config)
+        if not relays_of(config):
+            raise Misconfigured(f"{config.path}: listen: names nothing that the relays speak: {', '.join(RELAYS)}")
+        _run(serve(config, options.process, shared=os.environ.get(SHARED_PORT) == "1"))
+    except HopgateError as error:
+        print(f"{options.process}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, Misconfigured) else 1
+    return 0
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    if sys.platform == "win32":
+        asyncio.run(work)
+        return
+    import uvloop
+
+    uvloop.run(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""The answers to blocking commands: the coroutines between a relay's question and the services, the network and the threads."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from hopgate.addresses import refused_target
+from hopgate.errors import Denied, Expired, Unauthenticated, Unavailable
+from hopgate.flow_format import TcpConnection
+from relays.commands import (
+    CLIENT,
+    TLS,
+    Ask,
+    Authenticate,
+    Blocking,
+    Connect,
+    FindVerifier,
+    LeaseCredential,
+    OpenSession,
+    Run,
+    StartTLS,
+    Verifier,
+    Work,
+)
+from relays.legs import ServerLeg
+from relays.tls import client_context, described, server_context
+from relays.transcript import Transcript
+from relays.transport import LoopTransport
+from rules.model import DENY_BY_DEFAULT
+
+if TYPE_CHECKING:
+    from hopgate.credentials import Lease
+    from hopgate.sessions import Session
+    from relays.driver import Driver
+
+CONNECT_SECONDS: Final = 10.0  # for name resolution and all addresses together
+
+
+async def answer(driver: Driver, command: Blocking) -> Any:
+    """What `command` asks for. Raises what the command says that it fails with."""
+    match command:
+        case Ask(operation):
+            session = _session(driver)
+            return await session.authorize(operation, held=lambda decision: driver.held(command, decision))
+        case Work(call):
+            return await driver.outside.workers.run(call)
+        case Authenticate(token):
+            return await driver.outside.services.identity.verify(token, peer=driver.relay.peer)
+        case FindVerifier(identifier):
+            return await _find_verifier(driver, identifier)
+        case OpenSession():
+            return await _open_session(driver, command)
+        case LeaseCredential():
+            return await _lease(driver)
+        case Connect():
+            return await _connect(driver)
+        case StartTLS():
+            return await _start_tls(driver, command)
+        case Run(relay):
+            return await driver.run_beside(relay)
+    raise TypeError(f"no answer to {type(command).__name__}")
+
+
+def _session(driver: Driver) -> Session:
+    session = driver.relay.session
+    if session is None:
+        raise Denied("no session is open")
+    return session
+
+
+async def _find_verifier(driver: Driver, identifier: str) -> Verifier | None:
+    try:
+        text, principal = await driver.outside.services.identity.find_verifier(identifier, peer=driver.relay.peer)
+    except (Unauthenticated, Expired):
+        return None
+    return Verifier(text, principal)
+
+
+async def _open_session(driver: Driver, command: OpenSession) -> Session:
+    services, relay = driver.outside.services, driver.relay
+    connection = services.config.connection(command.connection)
+    if connection is None or connection.kind != relay.kind:
+        # says what an unmatched session rule says: who may not use a connection does not learn whether there is one
+        who = {"issuer": command.principal.issuer, "subject": command.principal.subject, "peer": relay.peer}
+        services.ledger.append("connection_unknown", name=command.connection[:128], **who)
+        raise Denied(DENY_BY_DEFAULT.message)
+    client = driver.pair.legs[CLIENT]
+    if client is None:
+        raise Unavailable("the client went away")
+    peer, listener = client.transport.getPeer(), client.transport.getHost()
+    session = await services.sessions.open(
+        command.principal, connection, peer=relay.peer, held=lambda decision: driver.held(command, decision)
+    )
+    ends = TcpConnection(
+        client_id=f"{session.id}-client",
+        client=(peer.host, peer.port),
+        listener=(listener.host, listener.port),
+        server_id=f"{session.id}-server",
+        target=(connection.address.host, connection.address.port),
+        server=None,
+        started=time.time(),
+    )
+    driver.adopt(session, Transcript(session, ends, session.end))
+    return session
+
+
+async def _lease(driver: Driver) -> Lease:
+    session = _session(driver)
+    lease = await driver.outside.services.credentials.lease(session.grant)
+    session.literals = lease.literals
+    return lease
+
+
+async def _connect(driver: Driver) -> None:
+    """Dial where the session's grant leads, and nowhere else."""
+    session = _session(driver)
+    if session.grant.connection != session.connection.name:  # raises when the session is over
+        raise Denied("the grant is for another connection")
+    target = session.connection.address
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            address = await _dial(driver, session.connection.name, list(dict.fromkeys(each[4][:2] for each in found)))
+    except TimeoutError:
+        raise Unavailable(f"connection {session.connection.name}: the target does not answer") from None
+    except OSError as error:
+        raise Unavailable(f"connection {session.connection.name}: {_why(error)}") from None
+    driver.relay.server_address = address
+    if driver.transcript is not None:
+        driver.transcript.connection = replace(driver.transcript.connection, server=address, connected=time.time())
+
+
+async def _dial(driver: Driver, name: str, addresses: list[tuple[Any, ...]]) -> tuple[str, int]:
+    loop = asyncio.get_running_loop()
+    failure: OSError = OSError("its name has no address")
+    for host, port in addresses:
+        if reason := refused_target(str(host)):  # a name may lead anywhere by the time that it is resolved
+            raise Unavailable(f"connection {name}: its address {reason}")
+        leg = ServerLeg(driver)
+        try:
+            await loop.create_connection(lambda leg=leg: LoopTransport(leg, loop), host, port)  # type: ignore[misc]
+        except OSError as error:
+            failure = error
+            continue
+        return str(host), int(port)
+    raise failure
+
+
+async def _start_tls(driver: Driver, command: StartTLS) -> TLS:
+    side = command.side
+    leg = driver.pair.legs[side]
+    if leg is None or not leg.open:
+        raise Unavailable(f"the {side} went away before the TLS handshake")
+    if side == CLIENT:
+        config = driver.outside.services.config.tls
+        if config is None:
+            raise Unavailable("tls: is not configured")
+        context, hostname = server_context(config, command.alpn), None
+    else:
+        connection = _session(driver).connection
+        context, hostname = client_context(connection, command.alpn), connection.address.host
+    try:
+        spoken = await leg.transport.start_tls(context, server_side=side == CLIENT, server_hostname=hostname)
+    except (OSError, TimeoutError) as error:
+        whom = "with the client" if side == CLIENT else f"with the target of {_session(driver).connection.name}"
+        raise Unavailable(f"the TLS handshake {whom} failed: {_why(error)}") from None
+    found = described(spoken, server_side=side == CLIENT)
+    driver.upgraded(side, found)
+    return found
+
+
+def _why(error: Exception) -> str:
+    """A short reason without addresses or what the peer sent."""
+    reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or getattr(error, "strerror", "") or type(error).__name__
+    return str(reason).lower().replace("_", " ")
