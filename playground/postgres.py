@@ -66,6 +66,7 @@ class Postgres:
         self.settings = {**_SETTINGS, **(_LOGGING if logs else {}), **(settings or {})}
         self.owner_password, self.app_password = secrets.token_urlsafe(24), "pg/live+" + secrets.token_urlsafe(24)
         self.port = 0
+        self.identity: dict[str, Any] = {}  # how a process becomes the server's user: arguments of subprocess.Popen
         self.base = Path(os.devnull)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -81,7 +82,7 @@ class Postgres:
     def start(self) -> None:
         """Unpack, initialise, run and fill it. Raises Unavailable."""
         archive = find_archive()
-        self._identity = _other_user()
+        self.identity = _other_user()
         self.base = Path(tempfile.mkdtemp(prefix="hopgate-postgres-"))
         try:
             self.base.chmod(0o755)
@@ -89,7 +90,7 @@ class Postgres:
                 tar.extractall(self.base, filter="data")
             self.programs = self.base / archive.name.removesuffix(".tar.gz") / "bin"
             self.home.mkdir(mode=0o700)
-            self._own(self.home)
+            self.own(self.home)
             self._initialise()
             self._run()
             # its log is read as proof that a secret was not written: it must not begin with one
@@ -184,14 +185,15 @@ class Postgres:
 
     # --- inside
 
-    def _own(self, path: Path) -> None:
-        if self._identity:
-            os.chown(path, self._identity["user"], self._identity["group"])
+    def own(self, path: Path) -> None:
+        """Give it to the server's user."""
+        if self.identity:
+            os.chown(path, self.identity["user"], self.identity["group"])
 
     def _write(self, path: Path, data: bytes) -> None:
         path.write_bytes(data)
         path.chmod(0o600)
-        self._own(path)
+        self.own(path)
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": str(self.home)}
@@ -204,7 +206,7 @@ class Postgres:
             *(f"--pwfile={password}", "-E", "UTF8", "--no-sync", "--no-instructions"),
         )
         subprocess.run(  # noqa: S603
-            words, check=True, cwd=self.home, env=self._environment(), capture_output=True, text=True, timeout=60, **self._identity
+            words, check=True, cwd=self.home, env=self._environment(), capture_output=True, text=True, timeout=60, **self.identity
         )
         password.unlink()
         authority, certificate, key = loopback_certificate()
@@ -225,7 +227,7 @@ class Postgres:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in a terminal is for whoever started it, who then stops it in order
-                **self._identity,
+                **self.identity,
             )
         deadline = time.monotonic() + START_SECONDS
         while True:

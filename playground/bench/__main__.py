@@ -1,17 +1,19 @@
-"""`scripts/bench http`: what the gate costs. Fails when a request was not decided, recorded or masked, or was answered otherwise."""
+"""`scripts/bench http|postgres`: what the gate costs. Fails when something was not decided, recorded or masked, or answered otherwise."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 
-from playground.bench import measure
+from playground.bench import measure, postgres
 from playground.bench.measure import Line
+from playground.bench.postgres_stage import PostgresBench
 from playground.bench.stage import Bench
+from playground.demo.database import relay_missing
 from playground.demo.stage import Failed, free_ports
 
 ALL = ("decide", "mask", "cpu", "approval", "memory", "workers")
@@ -49,11 +51,33 @@ def http(requests: int, rounds: int, only: Sequence[str]) -> int:
             stage.open()
         if "cpu" in only:
             stage.start_stock(free_ports(1)[0])
-        for name in only:
-            console.print(f"[bold]{name}[/]")
-            for line in runs[name]():
-                mark = {True: "[green]met[/]", False: "[bold red]missed[/]", None: ""}[line.met]
-                console.print(f"  {line.what:<70} {line.value}   {line.target} {mark}".rstrip())
+        measured(console, runs, only)
+    except Failed as error:
+        console.print(f"[bold red]failed:[/] {error}")
+        return 1
+    finally:
+        stage.close()
+    return 0
+
+
+def measured(console: Console, runs: Mapping[str, Callable[[], Iterator[Line]]], only: Sequence[str]) -> None:
+    """Each measurement's lines, as they come. Raises Failed."""
+    for name in only:
+        console.print(f"[bold]{name}[/]")
+        for line in runs[name]():
+            mark = {True: "[green]met[/]", False: "[bold red]missed[/]", None: ""}[line.met]
+            console.print(f"  {line.what:<70} {line.value}   {line.target} {mark}".rstrip())
+
+
+def over_postgres(transactions: int, rounds: int, only: Sequence[str]) -> int:
+    console = Console(highlight=False, soft_wrap=True)
+    if missing := relay_missing():
+        console.print(f"skipped: {missing}")
+        return 0
+    stage = PostgresBench()
+    try:
+        stage.open()
+        measured(console, postgres.runs(stage, transactions, rounds), only)
     except Failed as error:
         console.print(f"[bold red]failed:[/] {error}")
         return 1
@@ -64,13 +88,18 @@ def http(requests: int, rounds: int, only: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="measure; fails unless everything was decided, recorded and masked")
-    parser.add_argument("what", choices=["http"])
-    parser.add_argument("--requests", type=int, default=3000, help="in each round (default 3000)")
+    parser.add_argument("what", choices=["http", "postgres"])
+    parser.add_argument("--requests", type=int, help="requests or transactions in each round (default 3000, postgres 24000)")
     parser.add_argument("--rounds", type=int, default=5, help="of both proxies, alternating (default 5)")
-    parser.add_argument("--only", choices=ALL, action="append", help="one measurement; give it again for more")
+    parser.add_argument(
+        "--only", choices=list(dict.fromkeys((*ALL, *postgres.ALL))), action="append", help="one measurement; give it again for more"
+    )
     options = parser.parse_args(arguments)
-    only = set(options.only or ALL)
-    return http(options.requests, options.rounds, [name for name in ALL if name in only])  # workers last: it starts several processes
+    names = ALL if options.what == "http" else postgres.ALL
+    only = [name for name in names if not options.only or name in options.only]  # workers last: it starts several processes
+    if options.what == "postgres":
+        return over_postgres(options.requests or 24_000, options.rounds, only)
+    return http(options.requests or 3000, options.rounds, only)
 
 
 if __name__ == "__main__":

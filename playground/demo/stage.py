@@ -32,7 +32,7 @@ connections:
     target: "http://127.0.0.1:{origin}"
     labels: {{env: demo}}
     credential: {{headers: {{Authorization: "Bearer ${{secret:billing}}"}}}}
-listen: {{http: "127.0.0.1:{proxy}", health: "127.0.0.1:{health}"}}
+{connections}listen: {{http: "127.0.0.1:{proxy}", health: "127.0.0.1:{health}"{listeners}}}
 operators: [ops]
 approvals: {{reviewers: [finance], timeout: 5m, http_wait: 50s}}
 """
@@ -50,6 +50,7 @@ class Stage:
         self.rules = rules  # YAML; the demonstration's own when empty
         self.hosts = '"billing.internal:80"'
         self.packs = "rules/packs/, "  # what stands before our own rule file
+        self.connections = self.listeners = ""  # more of them, as YAML
         self._temporary = directory is None
         self.base = Path(tempfile.mkdtemp(prefix="hopgate-demo-")) if directory is None else directory.absolute()
         self.gateway, self.agent = self.base / "gateway", self.base / "agent"
@@ -65,7 +66,8 @@ class Stage:
 
     def open(self, workers: int = 1) -> None:
         """Configuration, secret, billing API, gateway: in that order. Raises Failed."""
-        self.config.write_text(_CONFIG.format(packs=self.packs, hosts=self.hosts, origin=self.origin, proxy=self.proxy, health=self.health))
+        values = {name: getattr(self, name) for name in ("packs", "hosts", "origin", "proxy", "health", "connections", "listeners")}
+        self.config.write_text(_CONFIG.format(**values))
         (self.gateway / "rules.yaml").write_text(self.rules or files("playground.demo").joinpath("rules.yaml").read_text())
         self.hopgate("secrets", "set", "billing", stdin=self.key)
         self.start_target()
