@@ -4,6 +4,7 @@
 - Heads, chunk headers and pipelined requests are buffered without bound: bound them.
 - Error pages quote what the target sent, unmasked: say only the status.
 - A crash of the layers leaves the client hanging: hang up.
+- Some servers leave a body unread and take it for the next request, which nobody judged: they get no next request.
 - Whether a request was in origin-form is lost before the first hook: remember it.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 import h11
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer, server
-from mitmproxy.proxy.layers.http import _http1, _http2
+from mitmproxy.proxy.layers.http import HttpEvent, RequestHeaders, _http1, _http2
 
 from addons import problems
 from hopgate.errors import Misconfigured
@@ -28,6 +29,7 @@ _read_request_head: Any = _code.http1.read_request_head
 _ChunkedReader: Any = _code.ChunkedReader
 _server_read_headers = _http1.Http1Server.read_headers
 _client_read_headers = _http1.Http1Client.read_headers
+_client_send = _http1.Http1Client.send
 _wait = _http1.Http1Server.wait
 _log_line = server.ConnectionHandler.log
 
@@ -45,8 +47,10 @@ class _Trailerless(_ChunkedReader):  # type: ignore[misc]
 
 
 def read_request_head(lines: list[bytes]) -> http.Request:
-    """Parse a request head, and note on the request whether its target was in origin-form."""
+    """Parse a request head, and note on the request whether its target was in origin-form. Raises ValueError."""
     request: Any = _read_request_head(lines)
+    if request.data.http_version not in (b"HTTP/1.0", b"HTTP/1.1"):
+        raise ValueError("not HTTP/1")  # `HTTP/2.0` in a request line makes mitmproxy take the request for one of HTTP/2
     request.origin_form = not request.data.authority
     return request  # type: ignore[no-any-return]
 
@@ -91,6 +95,15 @@ def _bounded(original: Any) -> Any:
     return read_headers
 
 
+def _send_closing(self: _http1.Http1Client, event: HttpEvent) -> layer.CommandGenerator[None]:
+    """Tell the target to close behind a request with a body: one that ignores the body must not find another request in it."""
+    if isinstance(event, RequestHeaders) and not event.end_stream:
+        request = event.request.copy()
+        request.headers["Connection"] = "close"
+        event = RequestHeaders(event.stream_id, request, event.end_stream, event.replay_flow)
+    yield from _client_send(self, event)
+
+
 def _wait_bounded(self: _http1.Http1Connection, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
     if len(self.buf) > MAX_PIPELINED:
         self.buf = type(self.buf)()
@@ -133,5 +146,6 @@ def install() -> None:
     http2.format_error = error_page
     code.Http1Server.read_headers = _bounded(_server_read_headers)
     code.Http1Client.read_headers = _bounded(_client_read_headers)
+    code.Http1Client.send = _send_closing
     code.Http1Server.wait = _wait_bounded
     handler.log = _log_and_hang_up

@@ -74,6 +74,9 @@ class Mask:
         _read_head(exchange, response)
         if response.status_code == 101:
             return
+        if flow.request.data.content:
+            # its answer to our own `Connection: close` (addons.http1), which is no reason to hang up on the client
+            response.headers.fields = tuple(entry for entry in response.headers.fields if entry[0].lower() != b"connection")
         if exchange.session is None or exchange.decision is None or not exchange.decision.allowed:
             raise PermissionError("a response to what was never allowed")
         if response.status_code < 200:

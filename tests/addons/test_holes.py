@@ -61,6 +61,8 @@ REFUSED = {
     "a list of upgrades": (GET + HOST + b"{auth}Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n", 403),
     "two upgrades": (GET + HOST + b"{auth}Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n\r\n", 403),
     "another upgrade": (GET + HOST + b"{auth}Connection: Upgrade\r\nUpgrade: foo\r\n\r\n", 403),
+    "HTTP/2 by name": (b"GET http://api.test/items HTTP/2.0\r\n" + HOST + b"{auth}\r\n", 400),
+    "HTTP/1.2": (b"GET http://api.test/items HTTP/1.2\r\n" + HOST + b"{auth}\r\n", 400),
     "prior knowledge": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "unknown content coding": (POST + HOST + b"{auth}Content-Encoding: foo\r\nContent-Length: 2\r\n\r\n{}", 403),
     "stacked content coding": (POST + HOST + b"{auth}Content-Encoding: gzip, gzip\r\nContent-Length: 2\r\n\r\n{}", 403),
@@ -148,6 +150,21 @@ def test_what_a_client_expects_is_answered_once_and_not_forwarded(gateway: Gatew
             assert reply.status == 100
             reply = client.read()
         assert (reply.status, reply.body) == (200, b"done")
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_body_that_the_target_leaves_unread_is_no_second_request(
+    gateway: Gateway, origin: Origin, monkeypatch: pytest.MonkeyPatch, method: bytes
+) -> None:
+    monkeypatch.setattr(origin, "reads_bodies", False)
+    hidden = b"GET /admin/x HTTP/1.1\r\nHost: api.test\r\n\r\n"
+    with gateway.connect() as client:
+        length = b"Content-Length: %d\r\n" % len(hidden)
+        client.send(method + POST.removeprefix(b"POST") + HOST + gateway.credential + length + b"\r\n" + hidden)
+        assert client.read().status == 200
+        client.send(GET + HOST + gateway.credential + b"\r\n")
+        assert client.read().status == 200
+    assert [path for path, _ in origin.requests] == ["/items/1", "/items"]
 
 
 def test_a_gzip_bomb_is_not_forwarded(gateway: Gateway, origin: Origin) -> None:
