@@ -12,6 +12,7 @@ import zstandard
 MAX_DECODED: Final = 64 << 20  # bytes
 _STEP: Final = 1 << 20
 _PIECE: Final = 256
+_MEMBERS: Final = 4096
 
 
 class Undecodable(ValueError):
@@ -38,10 +39,21 @@ def _gzip(data: bytes, limit: int) -> bytes:
     """Members one after another (RFC 1952 section 2.2). Trailing bytes that are no member are damage, not padding."""
     parts: list[bytes] = []
     total = 0
-    while data:
-        part, data = _inflate(data, limit - total, 16 + zlib.MAX_WBITS)
-        total += len(part)
-        parts.append(part)
+    decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    # in pieces: each end of a member copies what follows it, and a body may hold a million empty members
+    for at in range(0, len(data), _MEMBERS):
+        piece = data[at : at + _MEMBERS]
+        while piece:
+            if decoder.eof:
+                decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            part = decoder.decompress(piece, limit + 1 - total)
+            total += len(part)
+            parts.append(part)
+            if total > limit:
+                raise Undecodable(f"it is larger than {limit} bytes when decoded")
+            piece = decoder.unused_data
+    if not decoder.eof:
+        raise Undecodable("its content coding ends too early")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
