@@ -26,7 +26,8 @@ QUERY: Final = f"""
 SET search_path = pg_catalog;
 SELECT json_build_object(
   'relations', (SELECT coalesce(json_agg(json_build_array(c.oid::bigint, n.nspname, c.relname, c.relkind::text,
-      (SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname) ORDER BY a.attnum), '[]') FROM pg_attribute a
+      (SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)::bigint)
+          ORDER BY a.attnum), '[]') FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
       CASE WHEN c.relkind IN ('v', 'm') AND n.nspname <> 'pg_catalog' THEN pg_get_viewdef(c.oid) END)), '[]')
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -60,6 +61,7 @@ class Catalog:
     schema: Schema
     sources: Mapping[ColumnId, Flow] = field(default_factory=dict)
     texts: frozenset[int] = frozenset()  # OIDs of types beyond the built-in ones whose values are text
+    types: Mapping[ColumnId, int] = field(default_factory=dict)  # OIDs, those of domains replaced by what they are made of
     leaking: frozenset[ColumnId] = frozenset()  # of system relations that hold values of any other
 
     @classmethod
@@ -68,7 +70,7 @@ class Catalog:
         try:
             found = msgspec.json.decode(answer)
             relations = [
-                (Relation(oid, schema, name, kind, tuple((number, column) for number, column in columns)), definition)
+                (Relation(oid, schema, name, kind, tuple((number, column) for number, column, _ in columns)), definition)
                 for oid, schema, name, kind, columns, definition in found["relations"]
             ]
             schema = Schema(
@@ -81,7 +83,8 @@ class Catalog:
             for table, column, source in found["generated"]:
                 sources.add((table, column), ((table, source), DERIVED))
             sources.inherit(found["inherits"])
-            return cls(schema, sources.found, frozenset(found["texts"]), _leaking(schema))
+            types = {(oid, number): kind for oid, _, _, _, columns, _ in found["relations"] for number, _, kind in columns}
+            return cls(schema, sources.found, frozenset(found["texts"]), types, _leaking(schema))
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise BadCatalog("the server's catalogue could not be read") from error
 

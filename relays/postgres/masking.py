@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from relays.postgres.catalog import FIRST_USER_OID, Catalog, parts_of, reached
+from relays.postgres.copying import CopyMasker, csv_options, text_options
 from relays.postgres.masked_rows import RowMasker
 from relays.postgres.values import Replace, Value, replacement
 from rules.masking import Plan, compile_plan
@@ -96,15 +97,28 @@ class Masking:
     def refusal(self, lineage: Lineage) -> str | None:
         """Why a statement must not run: it would tell of a masked column elsewhere than in a masked value. Judge before forwarding."""
         if not self.active:
-            return None
+            return self._copy_refusal(lineage) if lineage.shape == "copy_out" else None
         if self.catalog is None:
             return None if lineage.shape == "nothing" and not lineage.uses else NO_CATALOG
         for use in sorted(lineage.uses, key=lambda use: (use.kind, use.detail)):
             columns = self._used(use)
             if columns:
                 return _sentence(use, self._named(columns))
+        if lineage.shape == "copy_out":
+            return self._copy_refusal(lineage)
         if lineage.shape == "unknown" and self._is_strict(UNKNOWN_FLOW):
             return f"columns are masked here, and it cannot be told whether this uses them: {lineage.reason or 'its form is not known'}"
+        return None
+
+    def _copy_refusal(self, lineage: Lineage) -> str | None:
+        if self.empty or text_options(lineage.options):
+            if not any(self.treatment(output.flow) for output in lineage.outputs) or lineage.exact:
+                return None
+            return "COPY of what may be a masked column cannot be masked: name its columns, or use SELECT"
+        if any(self.treatment(output.flow) for output in lineage.outputs):
+            return "COPY of masked columns is possible in text format with its default options; or use SELECT"
+        if not self.plan.empty and not csv_options(lineage.options):
+            return "values are masked here by their form: COPY is possible in text or CSV format; or use SELECT"
         return None
 
     def _used(self, use: Use) -> Flow:
@@ -174,7 +188,31 @@ class Masking:
         masker = RowMasker(columns, kinds, self.plan, texts)
         return None if masker.idle else masker
 
+    def copy(self, lineage: Lineage) -> CopyMasker | None:
+        """What masks the data of a COPY … TO STDOUT that was not refused; None when it may pass as it is."""
+        if self.empty:
+            return None
+        chosen = [self._copied(output.flow) for output in lineage.outputs] if lineage.exact else []
+        if any(column is not None for column in chosen):
+            return CopyMasker(chosen, self.plan)
+        return None if self.plan.empty else CopyMasker(None, self.plan, csv=csv_options(lineage.options))
+
+    def _copied(self, flow: Flow) -> tuple[Treatment, Value | Replace] | None:
+        treatment = self.treatment(flow)
+        if treatment is None or self.catalog is None:
+            return None
+        kinds = {self.catalog.types.get(column, 0) for column in flow}
+        kind = kinds.pop() if len(kinds) == 1 and DERIVED not in flow else 0
+        return treatment, replacement(treatment, kind, 0, self.catalog.texts) if kind else None
+
     # --- what else it says
+
+    def clean_table(self, schema: str, table: str) -> bool:
+        """Whether the catalogue knows the relation and no column of it is masked."""
+        if self.catalog is None or not table:
+            return False
+        known = self.catalog.schema.find(schema, table, None)
+        return bool(known) and not any((relation.oid, number) in self._columns for relation in known for number, _ in relation.columns)
 
     def touches(self, lineage: Lineage) -> bool:
         """Whether messages about the statement may quote a masked value: it reads or writes a relation that has one, or may."""

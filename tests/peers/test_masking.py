@@ -11,6 +11,8 @@ import pytest
 
 from playground.postgres import Postgres
 from relays.postgres.catalog import QUERY, Catalog
+from relays.postgres.codec import Report
+from relays.postgres.masked_reports import HIDDEN, masked_report
 from relays.postgres.masking import Masking
 from relays.postgres.rows import skip_rows, wire_form
 from rules.model import Mask
@@ -428,6 +430,90 @@ def test_a_relation_younger_than_the_catalogue_is_masked(server: Server) -> None
         )
         assert run(server, "SELECT a, a || '' FROM young", 0, Context(server.catalog.schema))[1] == [[b"[redacted]", b"[redacted]"]]
         assert run(server, "SELECT id, z FROM orders WHERE id = 10", 0, Context(server.catalog.schema))[1] == [[b"10", b"[redacted]"]]
+
+
+def copied(server: Server, sql: str, masks: tuple[Mask, ...] = MASKS) -> str | bytes:
+    """Why it was refused, or the data as the client would get it."""
+    masking = Masking(masks, server.catalog, hash_key=b"key")
+    (lineage,) = lineage_of_text(sql.encode(), Context(server.catalog.schema))
+    refusal = masking.refusal(lineage)
+    if refusal is not None:
+        return refusal
+    masker = masking.copy(lineage)
+    with server.connection.cursor() as cursor, cursor.copy(sql.encode()) as copy:
+        return b"".join(bytes(row) if masker is None else masker.feed(bytes(row)) for row in copy)
+
+
+def test_copy_out(server: Server) -> None:
+    data = copied(server, "COPY (SELECT * FROM customers WHERE id IN (1, 3) ORDER BY id) TO STDOUT")
+    assert isinstance(data, bytes)
+    assert data.splitlines() == [
+        b'1\tZoe\t[redacted]\t[redacted]\t\\N\t"[redacted]"\t[redacted]\t[redacted]\t' + rb"\\x" + b"[redacted]".hex().encode() + b"\t[redacted]",
+        b"3\tNul" + b"\t\\N" * 8,
+    ]
+    assert copied(server, "COPY orders TO STDOUT") == b"10\t1\tfirst\n11\t2\tsecond\n"
+    assert copied(server, "COPY (SELECT upper(email), id FROM customers WHERE id = 1) TO STDOUT") == b"\\N\t1\n"
+    assert copied(server, "COPY orders (id, note) TO STDOUT (FORMAT csv)") == b"10,first\n11,second\n"
+    for refused in (
+        *("COPY customers TO STDOUT (FORMAT csv)", "COPY customers TO STDOUT (FORMAT binary)", "COPY customers TO STDOUT (DELIMITER '|')"),
+        *("COPY (SELECT * FROM peeks()) TO STDOUT", "COPY (SELECT id FROM customers ORDER BY email) TO STDOUT", "COPY nosuch TO STDOUT"),
+    ):
+        assert isinstance(copied(server, refused), str), refused
+
+
+def test_copy_out_is_looked_through(server: Server) -> None:
+    detecting = (Mask("found", detect=("email",)),)
+    for options in ("", " (FORMAT csv)"):
+        data = copied(server, f"COPY (SELECT id, email, E'a\\\\b\\tc' FROM customers WHERE id = 1) TO STDOUT{options}", detecting)
+        assert isinstance(data, bytes)
+        assert data.startswith((b"1\t[redacted]\ta" + rb"\\b\tc", b"1,[redacted],a"))
+    assert isinstance(copied(server, "COPY orders TO STDOUT (FORMAT binary)", detecting), str)
+
+
+REPORTS = [
+    ("SELECT note::int FROM orders", False),
+    ("SELECT 'x'::int", False),
+    ("SELECT nosuch FROM customers", False),
+    ("INSERT INTO orders VALUES (10, 1, 'x')", False),
+    (f"INSERT INTO customers (id, email) VALUES (9, '{EMAIL}')", True),
+    ("UPDATE customers SET id = 2 WHERE id = 1", True),
+    (f"SELECT 1 / (id - id) FROM customers WHERE email = '{EMAIL}'", True),
+    ("SELECT peek()::int", True),
+]
+
+
+@pytest.mark.parametrize(("sql", "hidden"), REPORTS, ids=[sql for sql, _ in REPORTS])
+def test_errors_quote_no_masked_value(server: Server, sql: str, hidden: bool) -> None:
+    result = server.connection.pgconn.exec_(sql.encode())
+    letters = {letter: getattr(psycopg.pq.DiagnosticField, name) for letter, name in _LETTERS.items()}
+    report = Report(tuple((letter, value) for letter, field in letters.items() if (value := result.error_field(field)) is not None))
+    assert report.get(b"C")
+    (lineage,) = lineage_of_text(sql.encode(), Context(server.catalog.schema))
+    masked = masked_report(report, Masking(MASKS, server.catalog), lineage)
+    assert (masked.get(b"M") == HIDDEN) is hidden
+    assert masked == report or hidden
+    assert not any(EMAIL.encode() in value for _, value in masked.fields)
+    assert masked.get(b"C") == report.get(b"C")
+    assert masked_report(report, Masking((), server.catalog), lineage) is report
+    unknown = masked_report(report, Masking(MASKS, server.catalog), None)
+    assert (unknown.get(b"M") == HIDDEN) is (not sql.startswith(("SELECT nosuch", "INSERT INTO orders")))
+
+
+_LETTERS = {
+    b"S": "SEVERITY", b"C": "SQLSTATE", b"M": "MESSAGE_PRIMARY", b"D": "MESSAGE_DETAIL", b"H": "MESSAGE_HINT", b"W": "CONTEXT",
+    b"s": "SCHEMA_NAME", b"t": "TABLE_NAME", b"n": "CONSTRAINT_NAME", b"R": "SOURCE_FUNCTION",
+}  # fmt: skip
+
+
+def test_what_code_raises_is_hidden(server: Server) -> None:
+    for code in (b"00000", b"42P07", b"25001"):
+        report = Report(
+            ((b"S", b"NOTICE"), (b"C", code), (b"M", EMAIL.encode()), (b"W", b"PL/pgSQL function f()"), (b"R", b"exec_stmt_raise"))
+        )
+        (lineage,) = lineage_of_text(b"SELECT peek()", Context(server.catalog.schema))
+        assert masked_report(report, Masking(MASKS, server.catalog), lineage).get(b"M") == HIDDEN
+    detected = masked_report(report, Masking((Mask("found", detect=("email",)),), server.catalog), None)
+    assert detected.get(b"M") == b"[redacted]"
 
 
 def test_without_a_catalogue_nothing_is_shown(server: Server) -> None:
