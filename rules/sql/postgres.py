@@ -144,7 +144,7 @@ def _read(text: bytes, state: SessionState) -> list[SqlFacts]:
     return found
 
 
-_MOVES_NAMES: Final = frozenset({"lexer_state", "identity_change", "dynamic_sql"})
+_MOVES_NAMES: Final = frozenset({"lexer_state", "identity_change", "dynamic_sql", "calls_unknown_function"})
 
 
 def _unreadable(text: bytes, state: SessionState) -> str:

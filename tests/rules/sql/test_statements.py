@@ -59,6 +59,8 @@ insert into t select * from u | insert | write read | public.u | public.t
 insert into t values (1) returning a | insert | write read | public.t | public.t
 insert into t values (1) on conflict (a) do nothing | insert | write | | public.t
 insert into t values (1) on conflict (a) do update set b = excluded.b where t.c > 1 | insert update | write | | public.t
+insert into t with x as (delete from u where a = 1 returning *) select * from x | insert delete | write read | public.u | public.t public.u
+insert into t with x as (delete from u where a = 1) values (1) | insert delete | write read | | public.t public.u
 with s as (select 1) insert into t select * from s | insert | write read | | public.t
 update t set a = 1 where id = 2 | update | write | | public.t
 update t set a = a + 1 | update | write | | public.t | unbounded
