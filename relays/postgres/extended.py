@@ -1,0 +1,270 @@
+"""The extended query protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync (PostgreSQL documentation, section 54.2.3).
+
+A statement is looked at when it is prepared, where only what would be denied with any values is refused, and is decided when it is
+bound: then its values are known, and it may be held. Execute is decided again when the rules have changed since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from relays.commands import CLIENT, SERVER, Commands, Conversation, Send, Turn
+from relays.postgres import codec, params, reports
+from relays.postgres.codec import HEADER
+from relays.postgres.replies import Reply
+from relays.postgres.statements import INLINE, MAX_NAMES, Portal, Reading, Statement, bound, read
+from rules.sql.postgres import is_small
+
+if TYPE_CHECKING:
+    from relays.postgres.relay import PostgresRelay
+
+    type Self = PostgresRelay
+else:
+    type Self = Any
+
+_P, _B, _D, _E, _C = b"PBDEC"
+
+
+class Extended:
+    """The part of PostgresRelay that speaks the extended protocol."""
+
+    def _pass_extended(self: Self, kind: int, data: bytes, at: int, stop: int) -> bool | bytes | None:
+        """As `PostgresRelay._pass`, for the messages of this protocol."""
+        body = data[at + HEADER : stop]
+        if kind == _B:
+            return self._pass_bind(body)
+        if kind == _E:
+            return self._pass_execute(body)
+        if kind == _P:
+            return self._pass_parse(body)
+        if kind == _D:
+            return self._pass_describe(body)
+        if kind == _C:
+            return self._pass_close(body)
+        return None
+
+    def _think_extended(self: Self, kind: int, raw: bytes) -> Commands:
+        """As `PostgresRelay._think`."""
+        yield from self._settle()
+        body = raw[HEADER:]
+        if kind == _P:
+            yield from self._think_parse(raw, codec.Parse.parse(body))
+        elif kind == _B:
+            yield from self._think_bind(raw, codec.Bind.parse(body))
+        elif kind == _E:
+            yield from self._think_execute(raw, codec.Execute.parse(body))
+        else:
+            if kind == _D:
+                yield from self._known(*_parts(codec.Describe.parse(body)))
+            verdict = self._pass(kind, raw, 0, len(raw))
+            yield Send(SERVER, verdict if isinstance(verdict, bytes) else raw)
+
+    def _pass_sync(self: Self) -> bool | bytes:
+        if self.replies.copying == "in":
+            return b""  # the target ignores it (section 54.2.6)
+        self.replies.sent_sync()
+        return True
+
+    # --- names
+
+    def _usable(self: Self, one: Statement | Portal) -> bool:
+        return one.confirmed or one.segment == self.replies.segment
+
+    def _known(self: Self, what: bytes, name: bytes) -> Conversation[Statement | Portal]:
+        """The statement (S) or portal (P) of that name, once it is certain which it is. Raises Refused where we know none."""
+        from relays.postgres.relay import Refused
+
+        table: dict[bytes, Any] = self.names.statements if what == b"S" else self.names.portals
+        while (one := table.get(name)) is not None and not self._usable(one):
+            # made by a message before the last Sync, and not confirmed: until it is, the name may be another's
+            if self.replies.unsynced:
+                yield Send(SERVER, codec.FLUSH)
+            self._turn = Turn()
+            yield self._turn
+        if one is None:
+            shown = name.decode("utf-8", "replace")
+            if what == b"S":
+                raise Refused(reports.error(reports.NO_STATEMENT, f'prepared statement "{shown}" does not exist'))
+            raise Refused(reports.error(reports.NO_PORTAL, f'portal "{shown}" does not exist'))
+        found: Statement | Portal = one
+        return found
+
+    # --- Parse
+
+    def _pass_parse(self: Self, body: bytes) -> bool | None:
+        message = codec.Parse.parse(body)
+        reading = self.readings.get(message.sql, self.state)
+        if reading is None:
+            if len(message.sql) > INLINE or not is_small(message.sql):
+                return None
+            reading = read(message.sql, self.state)
+            self.readings.keep(reading)
+        if not self._may_be_prepared(reading):
+            return None
+        self._sent_parse(message, reading)
+        return True
+
+    def _may_be_prepared(self: Self, reading: Reading) -> bool:
+        assert self.session is not None
+        known = reading.known
+        if known is not None and known.version == self.session.rules_version and known.allowed:
+            return True
+        decision = self.session.foresee(reading.operation)
+        if decision.allowed and not decision.masks:
+            reading.known = decision
+        # where rules could not know the values, Bind decides; what is held is held there, with its values on the card
+        return decision.effect != "deny" or (reading.has_params and bool(decision.unknown))
+
+    def _think_parse(self: Self, raw: bytes, message: codec.Parse) -> Commands:
+        from relays.postgres.relay import Refused
+
+        reading = yield from self._read(message.sql)
+        if not self._may_be_prepared(reading):
+            try:
+                yield from self._decide(reading.operation)
+            except Refused as refused:
+                yield from self._refuse_extended(refused.report, message.name)
+                return
+        self._sent_parse(message, reading)
+        yield Send(SERVER, raw)
+
+    def _sent_parse(self: Self, message: codec.Parse, reading: Reading) -> None:
+        replies, names = self.replies, self.names
+        statement = Statement(message.name, reading, message.types, replies.segment)
+        if message.name and message.name in names.statements:
+            # the server refuses it: the name keeps its meaning
+            replies.sent(Reply("P", replies.segment))
+            return
+        if len(names.statements) >= MAX_NAMES:
+            raise codec.RemoteProtocolError("too many prepared statements in one session", "54000")
+        names.statements[message.name] = statement
+        replies.sent(Reply("P", replies.segment, entry=statement))
+
+    # --- Bind
+
+    def _pass_bind(self: Self, body: bytes) -> bool | None:
+        message = codec.Bind.parse(body)
+        statement = self.names.statements.get(message.statement)
+        if statement is None or not self._usable(statement):
+            return None
+        reading = statement.reading
+        if reading.state is not self.state and reading.state.meaning != self.state.meaning:
+            return None
+        if reading.reuses or (reading.has_params and reading.known is None):
+            return None
+        decision = self._decide_now(reading.operation, reading.known)
+        if decision is None:
+            return None
+        reading.known = decision
+        self._sent_bind(message, statement, reading.operation, decision)
+        return True
+
+    def _think_bind(self: Self, raw: bytes, message: codec.Bind) -> Commands:
+        statement = yield from self._known(b"S", message.statement)
+        assert isinstance(statement, Statement)
+        reading = statement.reading
+        if reading.state.meaning != self.state.meaning or reading.reuses:
+            # names in it may mean other things now: read again, and keep what the client has prepared
+            reading = statement.reading = yield from self._read(reading.text)
+        operation = reading.operation
+        if reading.has_params or message.values:
+            operation = bound(reading, params.decode(message, statement.types), raw)
+        decision = yield from self._decide(operation)
+        masking = yield from self._check_masks(reading, decision)
+        self._sent_bind(message, statement, operation, decision).masking = masking
+        yield Send(SERVER, raw)
+
+    def _sent_bind(self: Self, message: codec.Bind, statement: Statement, operation: Any, decision: Any) -> Portal:
+        replies, names = self.replies, self.names
+        portal = Portal(message.portal, statement, message, operation, decision, replies.segment)
+        if message.portal and message.portal in names.portals:
+            replies.sent(Reply("B", replies.segment))  # the server refuses it
+            return portal
+        if len(names.portals) >= MAX_NAMES:
+            raise codec.RemoteProtocolError("too many portals in one session", "54000")
+        names.portals[message.portal] = portal
+        replies.sent(Reply("B", replies.segment, entry=portal))
+        return portal
+
+    # --- Execute, Describe, Close
+
+    def _pass_execute(self: Self, body: bytes) -> bool | None:
+        message = codec.Execute.parse(body)
+        portal = self.names.portals.get(message.portal)
+        if portal is None or not self._usable(portal):
+            return None
+        assert self.session is not None
+        if portal.decision.version != self.session.rules_version:
+            return None
+        self._sent_execute(portal)
+        return True
+
+    def _think_execute(self: Self, raw: bytes, message: codec.Execute) -> Commands:
+        portal = yield from self._known(b"P", message.portal)
+        assert isinstance(portal, Portal)
+        assert self.session is not None
+        if portal.decision.version != self.session.rules_version:
+            portal.decision = yield from self._decide(portal.operation)
+        self._sent_execute(portal)
+        yield Send(SERVER, raw)
+
+    def _sent_execute(self: Self, portal: Portal) -> None:
+        reading = portal.statement.reading
+        if not portal.executed:
+            portal.executed = True
+            self.record(CLIENT, _shown(reading.text, portal.bind))
+            self._sent(reading)
+            if reading.cursors:
+                # the portal that runs stays
+                self.names.portals[portal.name] = portal
+        self.replies.head.begin()
+        self.replies.sent(Reply("E", self.replies.segment, reading=reading, portal=portal))
+
+    def _pass_describe(self: Self, body: bytes) -> bool | None:
+        message = codec.Describe.parse(body)
+        table: dict[bytes, Any] = self.names.statements if message.what == b"S" else self.names.portals
+        one = table.get(message.name)
+        if one is None or not self._usable(one):
+            return None
+        self.replies.sent(Reply("D", self.replies.segment, entry=one))
+        return True
+
+    def _pass_close(self: Self, body: bytes) -> bool:
+        message = codec.CloseTarget.parse(body)
+        if message.what == b"S":
+            self.names.forget(message.name)
+        else:
+            self.names.portals.pop(message.name, None)
+        self.replies.sent(Reply("C", self.replies.segment))
+        return True
+
+    # --- refusing
+
+    def _refuse_extended(self: Self, report: bytes, name: bytes) -> Commands:
+        """Put a Parse in place of the message that must fail. Of the unnamed statement it also forgets what it was, as any Parse does."""
+        from relays.postgres.relay import REFUSED
+
+        self.record(SERVER, b"REFUSED " + codec.Report.parse(report[HEADER:]).get(b"M"))
+        if not name:
+            self.names.forget(b"")
+        self.replies.sent(Reply("P", self.replies.segment, error=report))
+        self._dropping = True
+        yield Send(SERVER, codec.Parse(name, REFUSED).build())
+
+
+def _parts(message: codec.Describe) -> tuple[bytes, bytes]:
+    return message.what, message.name
+
+
+def _shown(sql: bytes, bind: codec.Bind) -> bytes:
+    """A statement with its values, for the recording."""
+    if not bind.values:
+        return sql
+    lines = [sql]
+    for number, value in enumerate(bind.values, 1):
+        shown = b"NULL" if value is None else value if bind.format_of(number - 1) == 0 else b"\\x" + value[:512].hex().encode()
+        lines.append(b"-- $%d = %b" % (number, shown[:1024]))
+    return b"\n".join(lines)
+
+
+__all__ = ["CLIENT", "Extended"]

@@ -1,0 +1,414 @@
+"""What the target still has to answer, and its bytes on the way to the client.
+
+Every message that goes to the target and has an answer is a `Reply` in one ordered queue. The stream of answers is scanned header by
+header; what needs no change is forwarded in whole buffers. A message that the queue does not foresee ends the conversation: whoever
+speaks out of turn may not be the server that we think.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from relays.postgres import codec
+from relays.postgres.codec import BACKEND_LIMITS, HEADER, check_header, unpack_header
+from relays.postgres.results import Head
+from relays.postgres.statements import Names, Portal, Reading, Statement
+from relays.wire import RemoteProtocolError
+
+IDLE: Final = b"I"
+IN_TRANSACTION: Final = b"T"
+FAILED: Final = b"E"
+
+_D: Final = ord("D")
+_COPY_DATA: Final = ord("d")
+_ERROR: Final = ord("E")
+_STREAMED: Final = frozenset({_D, _COPY_DATA})
+
+
+class Reply:
+    """The answer that one forwarded message will have. `kind` is that message's type: Q, P, B, D, E, C or S."""
+
+    __slots__ = ("columns", "entry", "error", "failed", "internal", "kind", "masker", "portal", "reading", "segment", "statement_index")
+
+    def __init__(
+        self,
+        kind: str,
+        segment: int,
+        *,
+        reading: Reading | None = None,
+        entry: Statement | Portal | None = None,
+        portal: Portal | None = None,
+        error: bytes = b"",
+        internal: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.segment = segment
+        self.reading = reading
+        self.entry = entry  # what is made, or described
+        self.portal = portal  # what is executed
+        self.error = error  # of a message that was put in place of a refused one: what its ErrorResponse becomes
+        self.internal = internal  # asked by the gateway: the client sees nothing of it
+        self.failed = False
+        self.masker: Any = None
+        self.columns: tuple[codec.Column, ...] | None = None
+        self.statement_index = 0  # which statement of a simple query is being answered
+
+
+class Replies:
+    """The queue, and the scanner of the target's bytes."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.queue: deque[Reply] = deque()
+        self.status = IDLE  # of the last ReadyForQuery
+        self.segment = 0  # counts Query and Sync messages sent
+        self.unsynced = False  # extended messages were sent since the last of them
+        self.skipping = False  # the target ignores what comes before the next Sync
+        self.copy_over = False  # a COPY has ended that the client may still be sending data for
+        self.fatal = False  # the target has said its last word
+        self.copying = ""  # "in" while the target takes CopyData, "out" while it sends some
+        self.parameters: dict[bytes, bytes] = {}
+        self.rows = 0  # since `account` was last called
+        self.bytes = 0
+        self.state_row = b""  # answer to a query of our own
+        self.internal_failed = False
+        self.ready = False  # a ReadyForQuery has come in the buffer that was scanned last
+        self.head = Head()
+        self.masked: Callable[[Reply, tuple[codec.Column, ...]], Any] | None = None  # a masker for a result set, or None
+        self.quiet: Callable[[Reply | None, codec.Report, bool], codec.Report] | None = None  # what of an error may be told
+        self.changed: Callable[[bytes, bytes], None] | None = None  # a ParameterStatus
+        self._pieces: list[bytes] = []  # of a message that has not come whole
+        self._have = self._need = 0
+        self._skip = 0  # bytes of a message that is forwarded before it has come whole
+        self._handlers: dict[int, Callable[[bytes, int, int], bytes | None]] = {
+            ord("1"): self._made,
+            ord("2"): self._made,
+            ord("3"): self._closed,
+            ord("t"): self._parameters_described,
+            ord("T"): self._described,
+            ord("n"): self._no_data,
+            ord("C"): self._complete,
+            ord("I"): self._empty,
+            ord("s"): self._suspended,
+            ord("E"): self._error,
+            ord("Z"): self._ready,
+            ord("N"): self._notice,
+            ord("A"): self._notification,
+            ord("S"): self._status,
+            ord("G"): self._copy_in,
+            ord("H"): self._copy_out,
+            ord("c"): self._copy_done,
+        }
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is unanswered, and nothing waits for a Sync."""
+        return not self.queue and not self.unsynced and not self.skipping
+
+    @property
+    def between(self) -> bool:
+        """The client has been sent whole messages only: another one may be put in."""
+        return not self._skip
+
+    # --- what was sent
+
+    def sent_query(self, reply: Reply) -> None:
+        self.segment += 1
+        self.unsynced = False
+        self.queue.append(reply)
+
+    def sent(self, reply: Reply) -> None:
+        self.unsynced = True
+        self.queue.append(reply)
+
+    def sent_sync(self) -> None:
+        self.queue.append(Reply("S", self.segment))
+        self.segment += 1
+        self.unsynced = self.skipping = False
+
+    # --- what comes
+
+    def scan(self, data: bytes) -> bytes:
+        """What the client gets for these bytes of the target's. Raises RemoteProtocolError."""
+        out: list[bytes] = []
+        at = start = 0
+        self.ready = False
+        if self._skip:
+            at = min(self._skip, len(data))
+            self._skip -= at
+        elif self._need:
+            self._pieces.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return b""
+            data = b"".join(self._pieces)
+            self._pieces, self._have, self._need = [], 0, 0
+        end = len(data)
+        self.bytes += end
+        while at + HEADER <= end:
+            kind, length = unpack_header(data, at)
+            if kind == _D and self.queue:
+                after = self._rows(data, at, length, out, start)
+                if after > at:
+                    if self.queue[0].masker is not None or self.queue[0].internal:
+                        start = after
+                    at = after
+                    continue
+            if kind not in _STREAMED or length > BACKEND_LIMITS[kind] or length < 4:
+                check_header(kind, length, BACKEND_LIMITS)
+            stop = at + 1 + length
+            if stop > end:
+                if kind in _STREAMED and self._streams(kind):
+                    self._skip = stop - end
+                    self.rows += 1
+                    at = end
+                else:
+                    self._need = stop - at
+                break
+            if kind == _COPY_DATA:
+                if self.copying != "out":
+                    raise RemoteProtocolError("the target sends COPY data that nobody asked for")
+                if self.head.left:
+                    self.head.copy(data[at + HEADER : stop])
+                self.rows += 1
+                at = stop
+                continue
+            handler = self._handlers.get(kind)
+            if handler is None:
+                raise RemoteProtocolError(f"the target sends a message that is not relayed: {chr(kind)!r}")
+            changed = handler(data, at, stop)
+            if changed is not None:
+                if start < at:
+                    out.append(data[start:at])
+                if changed:
+                    out.append(changed)
+                start = stop
+            at = stop
+        if at < end:
+            self._pieces, self._have = [data[at:]], end - at
+            self._need = self._need or HEADER
+            self.bytes -= self._have
+        if start < at:
+            out.append(data[start:at])
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _rows(self, data: bytes, at: int, length: int, out: list[bytes], start: int) -> int:
+        """Take the whole DataRow messages that begin at `at`; where they end. Masked ones go to `out` themselves."""
+        reply = self.queue[0]
+        if reply.kind not in "QE":
+            raise RemoteProtocolError("the target sends rows that nobody asked for")
+        masker = reply.masker
+        if masker is not None:
+            masked, after = masker.feed(data, at)
+            if after > at:
+                if start < at:
+                    out.append(data[start:at])
+                out.append(masked)
+                self._walk(masked, 0, len(masked))
+            return int(after)
+        if reply.internal:
+            stop = at + 1 + length
+            if stop > len(data):
+                return at
+            self.state_row = data[at + HEADER : stop]
+            return stop
+        return self._walk(data, at, len(data))
+
+    def _walk(self, data: bytes, at: int, end: int) -> int:
+        rows, head = 0, self.head
+        while at + HEADER <= end and data[at] == _D:
+            length = int.from_bytes(data[at + 1 : at + HEADER], "big")
+            stop = at + 1 + length
+            if length < 4 or stop > end:
+                break
+            if head.left:
+                head.row(data[at + HEADER : stop])
+            rows += 1
+            at = stop
+        self.rows += rows
+        return at
+
+    def _streams(self, kind: int) -> bool:
+        """Whether a message of this kind may go on before it has come whole."""
+        if kind == _COPY_DATA:
+            if self.copying != "out":
+                raise RemoteProtocolError("the target sends COPY data that nobody asked for")
+            return True
+        reply = self._front("QE", "rows")
+        return reply.masker is None and not reply.internal
+
+    def _front(self, kinds: str, what: str) -> Reply:
+        if not self.queue or self.queue[0].kind not in kinds:
+            raise RemoteProtocolError(f"the target sends {what} that nobody asked for")
+        return self.queue[0]
+
+    # --- one message each: None leaves it as it is, b"" drops it, anything else replaces it
+
+    def _made(self, data: bytes, at: int, stop: int) -> bytes | None:
+        reply = self._front("P" if data[at] == 0x31 else "B", "a confirmation")
+        if reply.error:
+            raise RemoteProtocolError("the target takes what no server takes")
+        self.queue.popleft()
+        if reply.entry is not None:
+            self.names.confirm(reply.entry)
+        return b"" if reply.internal else None
+
+    def _closed(self, data: bytes, at: int, stop: int) -> bytes | None:
+        self._front("C", "a confirmation")
+        reply = self.queue.popleft()
+        return b"" if reply.internal else None
+
+    def _parameters_described(self, data: bytes, at: int, stop: int) -> bytes | None:
+        reply = self._front("D", "a description")
+        if isinstance(reply.entry, Statement):
+            reply.entry.types = codec.ParameterDescription.parse(data[at + HEADER : stop]).types
+        return b"" if reply.internal else None
+
+    def _described(self, data: bytes, at: int, stop: int) -> bytes | None:
+        reply = self._front("QD", "a description")
+        if reply.kind == "D":
+            self.queue.popleft()
+            target = reply.entry
+            if target is not None and (reply.internal or self.masked is not None):
+                columns = codec.RowDescription.parse(data[at + HEADER : stop]).columns
+                if isinstance(target, Portal) and target.masking is not None:
+                    target.columns = columns
+            return b"" if reply.internal else None
+        if reply.internal:
+            return b""
+        self.head.begin()
+        if reply.reading is not None and reply.reading.masking is not None and self.masked is not None:
+            reply.masker = self.masked(reply, codec.RowDescription.parse(data[at + HEADER : stop]).columns)
+        return None
+
+    def _no_data(self, data: bytes, at: int, stop: int) -> bytes | None:
+        reply = self._front("D", "a description")
+        self.queue.popleft()
+        return b"" if reply.internal else None
+
+    def _complete(self, data: bytes, at: int, stop: int) -> bytes | None:
+        reply = self._front("QE", "a completion")
+        if reply.kind == "E":
+            self.queue.popleft()
+            if reply.reading is not None:
+                self._learn(reply.reading)
+        self.copying = ""
+        reply.masker = None
+        reply.statement_index += 1
+        if reply.internal:
+            return b""
+        self.head.end(data[at + HEADER : stop - 1])
+        return None
+
+    def _empty(self, data: bytes, at: int, stop: int) -> bytes | None:
+        reply = self._front("QE", "a completion")
+        if reply.kind == "E":
+            self.queue.popleft()
+        return b"" if reply.internal else None
+
+    def _suspended(self, data: bytes, at: int, stop: int) -> bytes | None:
+        self._front("E", "a pause")
+        self.queue.popleft()
+        self.head.end(b"(suspended)")
+        return None
+
+    def _error(self, data: bytes, at: int, stop: int) -> bytes | None:
+        report = codec.Report.parse(data[at + HEADER : stop])
+        reply = self.queue[0] if self.queue else None
+        self.copying = ""
+        self.fatal = fatal = report.get(b"V") in (b"FATAL", b"PANIC")
+        if reply is not None and reply.reading is not None and reply.reading.copies_in:
+            self.copy_over = True
+        if reply is not None and reply.kind not in "QS" and not fatal:
+            self._skip_to_sync()
+        if reply is None:
+            return self._told(None, report, data, at, stop)
+        reply.masker = None
+        reply.failed = True
+        if reply.internal:
+            self.internal_failed = True
+            return b"" if not fatal else None
+        if reply.error and not fatal:
+            self.head.end(b"(refused)")
+            return reply.error
+        self.head.failed(report)
+        return self._told(reply, report, data, at, stop)
+
+    def _told(self, reply: Reply | None, report: codec.Report, data: bytes, at: int, stop: int) -> bytes | None:
+        if self.quiet is None:
+            return None
+        told = self.quiet(reply, report, True)
+        return None if told is report else told.build(b"E")
+
+    def _skip_to_sync(self) -> None:
+        """After an error the target ignores everything up to the next Sync: none of it was made."""
+        while self.queue and self.queue[0].kind != "S":
+            dropped = self.queue.popleft()
+            if dropped.entry is not None and dropped.kind in "PB":
+                self.names.drop(dropped.entry)
+        if not self.queue:
+            self.skipping = True
+
+    def _ready(self, data: bytes, at: int, stop: int) -> bytes | None:
+        reply = self._front("QS", "a readiness")
+        self.status = codec.ReadyForQuery.parse(data[at + HEADER : stop]).status
+        self.queue.popleft()
+        self.copying = ""
+        if self.status == IDLE:
+            self.names.end_transaction(reply.segment)
+        self.ready = True
+        if reply.internal:
+            return b""
+        if reply.kind == "Q" and reply.reading is not None and not reply.failed:
+            self._learn(reply.reading)
+        return None
+
+    def _learn(self, reading: Reading) -> None:
+        """A simple query that prepared statements has succeeded."""
+        for name in reading.prepares:
+            self.names.prepare(name, reading)
+
+    def _notice(self, data: bytes, at: int, stop: int) -> bytes | None:
+        report = codec.Report.parse(data[at + HEADER : stop])
+        if self.quiet is None:
+            return None
+        told = self.quiet(self.queue[0] if self.queue else None, report, False)
+        return None if told is report else told.build(b"N")
+
+    def _notification(self, data: bytes, at: int, stop: int) -> bytes | None:
+        codec.NotificationResponse.parse(data[at + HEADER : stop])
+        return None
+
+    def _status(self, data: bytes, at: int, stop: int) -> bytes | None:
+        status = codec.ParameterStatus.parse(data[at + HEADER : stop])
+        self.parameters[status.name] = status.value
+        if self.changed is not None:
+            self.changed(status.name, status.value)
+        return None
+
+    def _copy_in(self, data: bytes, at: int, stop: int) -> bytes | None:
+        reply = self._front("QE", "the start of a COPY")
+        if reply.reading is None or not reply.reading.copies_in:
+            raise RemoteProtocolError("the target wants COPY data that nobody offered")
+        self.copying, self.copy_over = "in", False
+        # while it takes COPY data, the target ignores Sync (COPY FROM STDIN, section 54.2.6): those sent ahead are never answered
+        if reply.kind == "E":
+            while len(self.queue) > 1 and self.queue[1].kind == "S":
+                del self.queue[1]
+                self.unsynced = True
+        return None
+
+    def _copy_out(self, data: bytes, at: int, stop: int) -> bytes | None:
+        reply = self._front("QE", "the start of a COPY")
+        if reply.internal:
+            raise RemoteProtocolError("the target answers a query with a COPY")
+        self.copying = "out"
+        self.head.begin()
+        return None
+
+    def _copy_done(self, data: bytes, at: int, stop: int) -> bytes | None:
+        if self.copying != "out":
+            raise RemoteProtocolError("the target ends a COPY that is not there")
+        return None

@@ -1,0 +1,79 @@
+"""The head of each result as the session's recording has it: readable, bounded, and only what the client was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from relays.postgres.codec import Report
+
+HEAD_BYTES: Final = 65_536
+
+
+class Head:
+    """Gathers rows of one result, as they are after masking, until its budget is spent."""
+
+    __slots__ = ("_cut", "_parts", "bytes", "left", "tell")
+
+    def __init__(self, size: int = HEAD_BYTES) -> None:
+        self.bytes = size  # budget of a result
+        self.left = size
+        self.tell: Callable[[bytes], None] | None = None
+        self._parts: list[bytes] = []
+        self._cut = False
+
+    def begin(self) -> None:
+        """A result starts."""
+        self.left = self.bytes
+
+    def row(self, body: bytes) -> None:
+        """One DataRow's body."""
+        self._add(_line(body))
+
+    def copy(self, data: bytes) -> None:
+        """One CopyData's body."""
+        self._add(data if data.endswith(b"\n") else data + b"\n")
+
+    def _add(self, line: bytes) -> None:
+        if len(line) > self.left:
+            self._parts.append(line[: self.left] + b"\n[cut]\n")
+            self.left = 0
+        else:
+            self._parts.append(line)
+            self.left -= len(line)
+
+    def end(self, tag: bytes) -> None:
+        """A result is complete: its rows and its tag are told."""
+        parts, self._parts = self._parts, []
+        self.left = self.bytes
+        if self.tell is not None:
+            self.tell(b"".join(parts) + tag if parts else tag)
+
+    def failed(self, report: Report) -> None:
+        """A result has ended in an error: the code alone, for a text may quote what is masked."""
+        self.end(b"ERROR " + report.get(b"C"))
+
+
+def _line(body: bytes) -> bytes:
+    """The values of a row, tab between them; NULL as \\N, what is no text in hex."""
+    found = []
+    at = 2
+    end = len(body)
+    while at + 4 <= end:
+        length = int.from_bytes(body[at : at + 4], "big", signed=True)
+        at += 4
+        if length < 0:
+            found.append(b"\\N")
+            continue
+        value = body[at : at + length]
+        at += length
+        found.append(value if value.isascii() and b"\0" not in value else _readable(value))
+    return b"\t".join(found) + b"\n"
+
+
+def _readable(value: bytes) -> bytes:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return b"\\x" + value.hex().encode()
+    return value if text.isprintable() else b"\\x" + value.hex().encode()

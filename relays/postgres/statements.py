@@ -1,0 +1,191 @@
+"""What a PostgreSQL session knows by name, prepared statements and portals, and what the gateway thinks of each.
+
+A name counts once the server has confirmed it, or as long as nothing but the same unsynced stretch of messages stands between: there,
+a message that failed makes the server skip all that follow. What the server may know under a name and we do not is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from relays.postgres.codec import Bind, Column
+from rules.model import UNKNOWN, Decision, Operation
+from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
+from rules.sql.postgres import operation_from, operation_of
+from rules.sql.postgres import statements as parts_of
+from rules.sql.session import Prepared, SessionState
+
+CACHED: Final = 512  # statements whose reading and decision a session remembers
+CACHED_BYTES: Final = 16 << 10  # longer ones are read anew each time
+MAX_NAMES: Final = 10_000  # prepared statements, and portals, of one session
+INLINE: Final = 2_000  # bytes of a text that is looked at for names on the event loop
+
+# effects after which the session may be another than before; a statement that is not understood may do anything
+_CHANGING: Final = frozenset({"lexer_state", "identity_change", "settings", "dynamic_sql", "calls_unknown_function", "code_load"})
+_NAMING: Final = frozenset({"prepare", "deallocate", "reset", "cursor"})
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """A text as it was read, and what was decided of it. `known` is kept for as long as the session's state has the same meaning."""
+
+    text: bytes
+    operation: Operation
+    state: SessionState
+    known: Decision | None = None
+    changes: bool = False  # the session may be another after it
+    copies_in: bool = False
+    has_params: bool = False
+    reuses: bool = False  # runs prepared statements: what it does depends on them
+    prepares: tuple[str, ...] = ()
+    forgets: tuple[str, ...] = ()
+    forgets_all: bool = False
+    cursors: bool = False  # opens or closes portals by SQL
+    lineage: Any = None  # of each statement, where masks needed it
+    masking: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class Statement:
+    """A prepared statement."""
+
+    name: bytes
+    reading: Reading
+    types: tuple[int, ...]
+    segment: int
+    confirmed: bool = False
+    columns: tuple[Column, ...] | None = None  # as last described
+
+
+@dataclass(slots=True, eq=False)
+class Portal:
+    """A bound statement, and the decision that permitted it."""
+
+    name: bytes
+    statement: Statement
+    bind: Bind
+    operation: Operation
+    decision: Decision
+    segment: int
+    confirmed: bool = False
+    masking: Any = None
+    columns: tuple[Column, ...] | None = None
+    executed: bool = False
+
+
+@dataclass(slots=True)
+class Names:
+    """The prepared statements and portals of one session."""
+
+    statements: dict[bytes, Statement] = field(default_factory=dict)
+    portals: dict[bytes, Portal] = field(default_factory=dict)
+    prepared: dict[str, Prepared] = field(default_factory=dict)  # those that SQL's EXECUTE reaches
+
+    def confirm(self, one: Statement | Portal) -> None:
+        one.confirmed = True
+        if isinstance(one, Statement) and one.name and self.statements.get(one.name) is one:
+            facts: Any = one.reading.operation.facts
+            self.prepared[_text(one.name)] = Prepared(one.reading.text, facts)
+
+    def prepare(self, name: str, reading: Reading) -> None:
+        """A PREPARE of SQL has succeeded. Only EXECUTE reaches it here; Bind would, at the server."""
+        facts: Any = reading.operation.facts
+        self.prepared[name] = Prepared(reading.text, facts)
+
+    def drop(self, one: Statement | Portal) -> None:
+        """It was never made: its message failed, or was skipped."""
+        if isinstance(one, Statement):
+            if self.statements.get(one.name) is one:
+                self.forget(one.name)
+        elif self.portals.get(one.name) is one:
+            del self.portals[one.name]
+
+    def forget(self, name: bytes) -> None:
+        """A statement's name is gone."""
+        self.statements.pop(name, None)
+        self.prepared.pop(_text(name), None)
+
+    def forget_all(self) -> None:
+        self.statements.clear()
+        self.prepared.clear()
+
+    def end_transaction(self, segment: int) -> None:
+        """Portals do not outlive their transaction; those of later segments are not made yet."""
+        if self.portals:
+            self.portals = {name: portal for name, portal in self.portals.items() if portal.segment > segment}
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def read(text: bytes, state: SessionState) -> Reading:
+    """Read a text here and now. Long ones take long: `rules.sql.postgres.is_small` says which."""
+    return reading_of(operation_of(text, state), text, state)
+
+
+def reading_of(operation: Operation, text: bytes, state: SessionState) -> Reading:
+    """What else the relay must know of a text whose operation this is."""
+    every = [part.facts for part in parts_of(operation)]
+    verbs = {verb for facts in every for verb in facts.get("verbs")}
+    effects = {effect for facts in every for effect in facts.get("effects")}
+    found = Reading(text, operation, state)
+    found.copies_in = "copy_in" in verbs
+    found.has_params = any(facts.get("params") is UNKNOWN for facts in every)
+    found.reuses = "execute" in verbs
+    found.changes = bool(effects & _CHANGING) or not operation.complete or "prepare" in verbs or "reset" in verbs
+    if "ddl" in effects and b"schema" in text.lower():
+        found.changes = True  # a schema that comes or goes may be one of the search path
+    if verbs & _NAMING or not operation.complete:
+        _find_names(found, text)
+    return found
+
+
+def _find_names(found: Reading, text: bytes) -> None:
+    found.cursors = True
+    if not found.operation.complete:
+        # it may have done anything: nothing that the session had prepared counts any more
+        found.forgets_all = True
+        return
+    try:
+        trees = parse(text)
+    except (SyntaxRefused, LibraryMissing):
+        found.forgets_all = True
+        return
+    for tree in trees:
+        for kind, node in tree.items():
+            if kind == "PrepareStmt":
+                found.prepares += (node.get("name", ""),)
+            elif kind == "DeallocateStmt" and not node.get("isall"):
+                found.forgets += (node.get("name", ""),)
+            elif kind == "DeallocateStmt" or (kind == "DiscardStmt" and node.get("target", "DISCARD_ALL") == "DISCARD_ALL"):
+                found.forgets_all = True
+
+
+class Readings:
+    """What was read before, by exact text and what it meant. Bounded: the oldest goes first."""
+
+    def __init__(self, size: int = CACHED) -> None:
+        self._size = size
+        self._kept: dict[tuple[bytes, str], Reading] = {}
+
+    def get(self, text: bytes, state: SessionState) -> Reading | None:
+        return self._kept.get((text, state.meaning))
+
+    def keep(self, reading: Reading) -> None:
+        if len(reading.text) > CACHED_BYTES or reading.reuses:
+            return
+        if len(self._kept) >= self._size:
+            del self._kept[next(iter(self._kept))]
+        self._kept[reading.text, reading.state.meaning] = reading
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def bound(reading: Reading, values: Sequence[Any], binding: bytes) -> Operation:
+    """The operation of running a text with these values; `binding` is the exact message that binds them."""
+    facts: Any = [part.facts for part in parts_of(reading.operation)]
+    return operation_from(facts, reading.text, reading.state, values, binding)
