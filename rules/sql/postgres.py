@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from rules.model import UNKNOWN, Exact, Operation
-from rules.sql import changes, commands, definitions, expressions, queries
+from rules.sql import changes, commands, definitions, expressions, privileges, queries
 from rules.sql.bounds import Exceeded, Measure, measure
 from rules.sql.facts import SqlFacts, sql_facts, union
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
@@ -25,6 +25,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     **queries.HANDLERS,
     **changes.HANDLERS,
     **definitions.HANDLERS,
+    **privileges.HANDLERS,
     **commands.HANDLERS,
 }
 LEAVES: Final = frozenset(kind for kind, fields in FIELDS.items() if not fields and kind not in HANDLERS) | {"A_Const"}
