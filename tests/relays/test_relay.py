@@ -146,8 +146,9 @@ def test_what_a_question_fails_with_is_raised_where_it_was_asked() -> None:
 def test_a_defect_reaches_the_driver() -> None:
     class Broken(Toy):
         def received(self, side: Side, data: bytes) -> Commands:
-            yield Send(SERVER, data)
-            raise ZeroDivisionError
+            if data:
+                yield Send(SERVER, data)
+                raise ZeroDivisionError
 
     relay = Broken()
     assert (
@@ -181,8 +182,9 @@ def test_a_side_that_leaves_closes_both_after_what_it_sent() -> None:
 def test_a_server_that_leaves_is_told_after_its_strand_has_worked_off_what_it_sent() -> None:
     class Asking(Toy):
         def received(self, side: Side, data: bytes) -> Commands:
-            yield Ask(OPERATION)
-            yield Send(CLIENT, data)
+            if side == SERVER:
+                yield Ask(OPERATION)
+                yield Send(CLIENT, data)
 
     script = Playbook(Asking()) >> Started() >> Bytes(CLIENT, b"abc") << Connect() >> Answer() << Send(SERVER, b"abc")
     script = script >> Bytes(SERVER, b"hi") << Send(CLIENT, b"hi") >> Bytes(SERVER, b"row") << Ask(ANY) >> Lost(SERVER)
