@@ -224,6 +224,9 @@ class Extended:
         message = codec.Describe.parse(body)
         table: dict[bytes, Any] = self.names.statements if message.what == b"S" else self.names.portals
         one = table.get(message.name)
+        if one is None and message.what == b"P" and message.name in self.names.cursors:
+            self.replies.sent(Reply("D", self.replies.segment))
+            return True
         if one is None or not self._usable(one):
             return None
         self.replies.sent(Reply("D", self.replies.segment, entry=one))

@@ -35,7 +35,7 @@ from relays.postgres.codec import HEADER, SYNC, check_header, unpack_header
 from relays.postgres.extended import Extended
 from relays.postgres.replies import FAILED, IDLE, Replies, Reply
 from relays.postgres.startup import CancelRequest, Startup, StartupRefused
-from relays.postgres.statements import INLINE, Names, Reading, Readings, read
+from relays.postgres.statements import INLINE, MAX_NAMES, Names, Reading, Readings, read
 from relays.relay import Relay
 from relays.wire import ProtocolError, RemoteProtocolError
 from rules.model import Decision, Operation
@@ -352,6 +352,9 @@ class PostgresRelay(Extended, Relay):
             self.names.portals.clear()
             if reading.forgets_all:
                 self.names.forget_all()
+            for name in reading.declares:
+                if len(self.names.cursors) < MAX_NAMES:
+                    self.names.cursors.add(name.encode("utf-8", "surrogateescape"))
             for name in reading.forgets:
                 self.names.forget(name.encode("utf-8", "surrogateescape"))
 

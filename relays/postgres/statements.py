@@ -42,6 +42,7 @@ class Reading:
     prepares: tuple[str, ...] = ()
     forgets: tuple[str, ...] = ()
     forgets_all: bool = False
+    declares: tuple[str, ...] = ()
     cursors: bool = False  # opens or closes portals by SQL
     lineage: Any = None  # of each statement, where masks needed it
     masking: Any = None
@@ -81,6 +82,7 @@ class Names:
 
     statements: dict[bytes, Statement] = field(default_factory=dict)
     portals: dict[bytes, Portal] = field(default_factory=dict)
+    cursors: set[bytes] = field(default_factory=set)  # portals that SQL's DECLARE made: to be described, not to be executed
     prepared: dict[str, Prepared] = field(default_factory=dict)  # those that SQL's EXECUTE reaches
 
     def confirm(self, one: Statement | Portal) -> None:
@@ -112,7 +114,7 @@ class Names:
         self.prepared.clear()
 
     def end_transaction(self, segment: int) -> None:
-        """Portals do not outlive their transaction; those of later segments are not made yet."""
+        """Portals do not outlive their transaction; those of later segments are not made yet. Cursors WITH HOLD do."""
         if self.portals:
             self.portals = {name: portal for name, portal in self.portals.items() if portal.segment > segment}
 
@@ -158,6 +160,8 @@ def _find_names(found: Reading, text: bytes) -> None:
         for kind, node in tree.items():
             if kind == "PrepareStmt":
                 found.prepares += (node.get("name", ""),)
+            elif kind == "DeclareCursorStmt":
+                found.declares += (node.get("portalname", ""),)
             elif kind == "DeallocateStmt" and not node.get("isall"):
                 found.forgets += (node.get("name", ""),)
             elif kind == "DeallocateStmt" or (kind == "DiscardStmt" and node.get("target", "DISCARD_ALL") == "DISCARD_ALL"):
