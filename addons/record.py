@@ -19,7 +19,7 @@ from addons.fail_closed import fail_closed
 from addons.transports import KILLED, close_client, kill
 from hopgate.errors import HopgateError
 from hopgate.flow_format import ShownRequest, ShownResponse, encode_http_flow
-from rules.masking import Unmaskable
+from rules.masking import Plan, Unmaskable, compile_plan
 
 if TYPE_CHECKING:
     from addons.gate import Gate
@@ -104,7 +104,10 @@ class Record:
         if response is not None:
             content = exchange.shown if exchange.shown is not None and not exchange.refused else response.data.content
             trailers = redacted(response.data.trailers.fields) if response.data.trailers else None
-            shown = ShownResponse(redacted(_plain(response.data.headers.fields, exchange)), content if self._bodies else None, trailers)
+            fields = redacted(_plain(response.data.headers.fields, exchange))
+            if exchange.plan is None and response is not exchange.answer:
+                fields, content, trailers = (), b"", None  # the target's, which failed before it was masked
+            shown = ShownResponse(fields, content if self._bodies else None, trailers)
         metadata = _metadata(exchange)
         comment = f"{metadata['principal']} on {metadata['connection']}: {metadata['decision']}"
         if metadata["rules"]:
@@ -121,17 +124,29 @@ class Record:
 
     def _request(self, exchange: Exchange, data: Any) -> ShownRequest:
         path = exchange.path.encode("latin-1") if exchange.path else data.path
-        fields, content, plan = exchange.client_fields, data.content if self._bodies else None, exchange.plan
-        if plan is not None and not plan.empty:
+        fields, content, plan = exchange.client_fields, data.content if self._bodies else None, self._plan(exchange)
+        if plan is None:
+            # refused before any masks were known: keep what it was without what it said
+            path, query, _ = path.partition(b"?")
+            path += query and b"?" + REDACTED
+            fields = tuple((name, REDACTED) for name, _ in fields)
+        elif not plan.empty:
             masked, _ = plan.url(path.decode("latin-1"))
             path = masked.encode("utf-8", "surrogateescape")
             fields, _ = plan.headers(fields)
-            if content:
-                content = _masked_body(exchange, plan, fields, content)
-        elif plan is None and content:
-            # refused before any masks were known: keep what it was without what it said
+        if content and exchange.plan is None:
             content = b"[%d bytes, SHA-256 %s]" % (len(content), hashlib.sha256(content).hexdigest().encode())
+        elif content and plan is not None and not plan.empty:
+            content = _masked_body(exchange, plan, fields, content)
         return ShownRequest(path, redacted(fields), content)
+
+    def _plan(self, exchange: Exchange) -> Plan | None:
+        """What to mask in a request: as in its response, or if there was none as its decision says; None when that is not known."""
+        decision = exchange.decision
+        if exchange.plan is not None or decision is None or not decision.version:
+            return exchange.plan
+        literals = exchange.lease.literals if exchange.lease is not None else ()
+        return compile_plan(decision.masks, secrets=literals, hash_key=self.gate.hash_key)
 
 
 def redacted(fields: Fields) -> Fields:

@@ -14,7 +14,7 @@ from mitmproxy import http
 from mitmproxy.io import FlowReader
 
 from addons.record import CREDENTIALS, REDACTED, redacted
-from tests.addons.live import PASSWORD, SECRET, Gateway
+from tests.addons.live import PASSWORD, SECRET, Gateway, quiet
 from tests.addons.origin import Connection, Origin, json_response
 
 
@@ -65,6 +65,36 @@ def test_a_failed_exchange_is_recorded_without_the_targets_words(gateway: Gatewa
     (flow,) = flows(gateway, "/recorded/broken")
     assert flow.error is not None
     assert "hunter2" not in flow.error.msg
+
+
+def truncated(connection: Connection) -> None:
+    connection.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nX-Secret: hunter2-secret\r\n\r\nhunter2-secret")
+    connection.sock.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://api.test/admin/hidden", "http://api.test/refunds/hidden", "http://api.test/items/hidden", "http://dead.test/items/hidden"],
+)
+def test_what_is_masked_is_not_recorded_of_a_request_without_a_response_either(gateway: Gateway, origin: Origin, url: str) -> None:
+    """Denied, pending, cut short by the target, and never connected."""
+    origin.answers["/items/hidden"] = truncated
+    gateway.request("POST", f"{url}?token=hunter2-secret&a=1", headers=b"X-Secret: hunter2-secret\r\nPrefer: wait=0\r\n", body=b"{}")
+    found = [flow for flow in flows(gateway, "/hidden") if flow.request.pretty_url.startswith(url)]
+    assert len(found) == 1
+    assert found[0].request.path.endswith("/hidden?token=[redacted]&a=1")
+    assert not any(PASSWORD in path.read_bytes() for path in gateway.recordings())
+
+
+def test_a_request_that_was_not_judged_is_recorded_without_its_values(gateway: Gateway, origin: Origin) -> None:
+    body = b"POST http://api.test/refunds/left?token=hunter2-secret HTTP/1.1\r\nHost: api.test\r\nX-Secret: hunter2-secret\r\n"
+    with gateway.connect() as client:
+        client.send(body + gateway.credential + b"Content-Length: 2\r\n\r\n{}")
+        assert quiet(client.sock)
+    assert gateway.eventually(lambda: bool(flows(gateway, "/left")))
+    (flow,) = flows(gateway, "/left")
+    assert flow.request.path == "/refunds/left?[redacted]"
+    assert set(flow.request.headers.values()) == {"[redacted]"}
 
 
 def test_an_uploaded_secret_is_masked_in_the_recording(gateway: Gateway, origin: Origin) -> None:
