@@ -1,8 +1,9 @@
 """What the server's catalogue says about relations, asked once on a connection of our own: names for column numbers, and what
 columns are made of others (views, generated columns, partitions).
 
-Sans-IO: send QUERY as one simple query on a side connection that nobody else uses, give the single text value of its last
-result to `Catalog.of`. Ask again when a statement of kind ddl has run, and now and then: others may change the schema too.
+Sans-IO: send QUERY as one simple query, on a side connection or on the session's own while it is idle and outside of a transaction
+(it leaves nothing behind), and give its one row to `Catalog.of_row`. Ask again when a statement of kind ddl has run, and now
+and then: others may change the schema too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ FIRST_USER_OID: Final = 16384  # FirstNormalObjectId (access/transam.h): lower o
 _LEAKING_NAMES: Final = ", ".join(f"'{name}'" for name in sorted(LEAKING))
 # With pg_catalog alone in the search path, pg_get_viewdef qualifies every other name.
 QUERY: Final = f"""
-SET search_path = pg_catalog;
+BEGIN READ ONLY;
+SET LOCAL search_path = pg_catalog;
 SELECT json_build_object(
   'relations', (SELECT coalesce(json_agg(json_build_array(c.oid::bigint, n.nspname, c.relname, c.relkind::text,
       (SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)::bigint)
@@ -46,7 +48,8 @@ SELECT json_build_object(
     WHERE n.nspname <> 'pg_catalog'),
   'texts', (SELECT coalesce(json_agg(t.oid::bigint), '[]') FROM pg_type t
     WHERE t.oid >= {FIRST_USER_OID} AND (t.typcategory = 'S' OR t.typtype = 'e'))
-)::text
+)::text;
+COMMIT
 """  # noqa: S608 — names of our own
 
 
@@ -87,6 +90,13 @@ class Catalog:
             return cls(schema, sources.found, frozenset(found["texts"]), types, _leaking(schema))
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise BadCatalog("the server's catalogue could not be read") from error
+
+    @classmethod
+    def of_row(cls, row: bytes) -> Catalog:
+        """From the body of the DataRow that answers QUERY. Raises BadCatalog."""
+        if row[:2] != b"\0\x01" or len(row) < 6 or int.from_bytes(row[2:6], "big") != len(row) - 6:
+            raise BadCatalog("the server's catalogue could not be read")
+        return cls.of(row[6:])
 
     @cached_property
     def dependants(self) -> Mapping[ColumnId, Sequence[ColumnId]]:

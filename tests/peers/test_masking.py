@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import psycopg
+import psycopg.generators
 import pytest
 
 from playground.postgres import Postgres
@@ -80,9 +81,13 @@ def server(postgres: Postgres) -> Iterator[Server]:
     try:
         with psycopg.connect(postgres.url("owner", "masking"), autocommit=True) as connection:
             connection.execute(SCHEMA)
-            with psycopg.connect(postgres.url("owner", "masking"), autocommit=True) as side:
-                answer = side.pgconn.exec_(QUERY.encode()).get_value(0, 0)
-            assert answer is not None
+            connection.execute("SET search_path = other, public")
+            before = connection.execute("SHOW search_path").fetchone()
+            connection.pgconn.send_query(QUERY.encode())
+            answers = psycopg.generators.execute(connection.pgconn)
+            answer = next(value for result in connection.wait(answers) if (value := result.get_value(0, 0)) is not None)
+            assert connection.execute("SHOW search_path").fetchone() == before
+            connection.execute("SET search_path = public")
             yield Server(connection, Catalog.of(answer))
     finally:
         with psycopg.connect(postgres.url("owner", "postgres"), autocommit=True) as owner:
