@@ -14,6 +14,7 @@ from rules.masking.result import Counts, Unmaskable
 from rules.masking.scanner import Found, Scanner, hide
 from rules.masking.splice import splice
 from rules.masking.strategies import Treatment, strongest
+from rules.masking.tokens import mask_tokens
 
 type Holder = list[Any]
 type Hits = dict[tuple[int, Any], tuple[Any, Any, Treatment]]
@@ -39,11 +40,12 @@ class DocumentMasks:
             self._named_in(path, text) for path, _ in self._paths
         )
 
-    def splice(self, text: bytes, counts: Counts) -> bytes | None:
-        """Mask JSON text without a backslash, in which no detector finds anything, as it stands; None where that cannot be done."""
+    def tokens(self, text: bytes, scanner: Scanner | None, counts: Counts) -> bytes | None:
+        """Mask JSON text without a backslash as it stands; None where that cannot be done."""
         if any(self._named_in(path, text) for path, _ in self._paths):
             return None
-        return splice(text, self._anywhere, counts)
+        wanted = {name: treatment for name, treatment in self._anywhere.items() if name in self._needs and self._needs[name] in text}
+        return splice(text, wanted, counts) if scanner is None else mask_tokens(text, wanted, scanner, counts)
 
     def apply(self, holder: Holder, counts: Counts, text: bytes | None, scanner: Scanner | None) -> bool:
         """Mask `holder[0]`; whether anything changed. `text` as above, or None: nothing is known. `scanner` knows all that it may hold.

@@ -40,12 +40,13 @@ def mask_json(data: bytes, masks: DocumentMasks, counts: Counts) -> bytes:
         plain = without_escapes(text)
     else:
         text = plain = data
+        suspecting = masks.scanner.suspecting(data) if masks.scanner else None
+        if (masked := masks.tokens(data, suspecting, counts)) is not None:
+            return masked
     scanner = masks.scanner.narrowed(plain, literals_in=text) if masks.scanner else None
     touched = scanner is not None or masks.named_in(text)
     if not touched and text is data:
         return data  # a member that a duplicate name shadows was looked at as well
-    if scanner is None and text is data and (spliced := masks.splice(data, counts)) is not None:
-        return spliced
     tried = Counts()
     holder = [document]
     changed = touched and masks.apply(holder, tried, text, scanner)

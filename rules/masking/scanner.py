@@ -52,6 +52,12 @@ class Scanner:
         literals = self.literals if self.literals and self.literals.found_in(data if literals_in is None else literals_in) else _NO_LITERALS
         return Scanner(detectors, literals) if detectors or literals else None
 
+    def suspecting(self, data: bytes) -> Scanner | None:
+        """A scanner with what may occur in `data`: one pass, and nothing is looked at closely. None when nothing can."""
+        detectors = self._candidates(data)
+        literals = self.literals if self.literals and self.literals.found_in(data) else _NO_LITERALS
+        return Scanner(detectors, literals) if detectors or literals else None
+
     def _candidates(self, data: bytes) -> tuple[tuple[Detector, Treatment], ...]:
         """One pass over `data` tells which detectors are worth one of their own."""
         if len(self.detectors) < 2:
