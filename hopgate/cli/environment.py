@@ -53,6 +53,22 @@ def variables(config: Config, token: str, bundle: str, address: str = "") -> dic
         values[name] = values[name.lower()] = proxy
     values["NO_PROXY"] = values["no_proxy"] = ""  # what it names would go around the gateway
     values.update(dict.fromkeys(BUNDLE_VARIABLES + ADDED_VARIABLES, bundle))
+    return values | _postgres(config, token, address)
+
+
+def _postgres(config: Config, token: str, address: str) -> dict[str, str]:
+    """What libpq reads, and with it psql, psycopg and most drivers: user = connection, password = token."""
+    if config.listen.postgres is None:
+        return {}
+    listener = config.listen.postgres
+    given = address.rpartition(":")[0].strip("[]")
+    host = given or {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)  # noqa: S104
+    values = {"PGHOST": host, "PGPORT": str(listener.port), "PGPASSWORD": token}
+    targets = [each for each in config.connections if each.kind == "postgres"]
+    if len(targets) == 1:  # with several, the program names the one it wants
+        values["PGUSER"] = targets[0].name
+        if targets[0].database:
+            values["PGDATABASE"] = targets[0].database
     return values
 
 

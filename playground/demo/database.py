@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from playground.demo.stage import Failed, Stage, free_ports
 from playground.postgres import Postgres, Unavailable
@@ -35,6 +38,9 @@ def relay_missing() -> str:
             found = None
         if found is None:
             return f"this hopgate has no {name}"
+    supervisor = find_spec("hopgate.supervise")
+    if supervisor is None or supervisor.origin is None or "relay" not in Path(supervisor.origin).read_text():
+        return "this hopgate does not start relays"
     return ""
 
 
@@ -46,6 +52,7 @@ class DatabaseStage(Stage):
         self.database = database or Postgres()
         self.tls = True  # between gateway and server, verified
         self._owned = database is None
+        self._told: dict[int, IO[bytes]] = {}  # pid -> what a psql writes to stderr
         (self.sql,) = free_ports(1)
 
     def open(self, workers: int = 1) -> None:
@@ -90,14 +97,36 @@ class DatabaseStage(Stage):
 
     def psql(self, token: str, sql: str, params: tuple[str, ...] = (), *, user: str = CONNECTION) -> subprocess.CompletedProcess[str]:
         """`sql` in one message; with `params` by the extended protocol."""
-        words, script = self.psql_words(user=user), ""
-        if params:
-            bound = " ".join("'" + value.replace("'", "''") + "'" for value in params)
-            words, script = [*words, "-f", "-"], f"{sql} \\bind {bound} \\g\n"
-        else:
-            words = [*words, "-c", sql]
+        words, script = self._asking(sql, params, user)
         environment = self.psql_environment(token)
         return subprocess.run(words, input=script, env=environment, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+
+    @contextlib.contextmanager
+    def psql_started(self, token: str, sql: str, params: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
+        """The same, left running: `told` says what it has written to stderr so far. It ends with the block."""
+        words, script = self._asking(sql, params, CONNECTION)
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as told:
+            given.write(script.encode())
+            given.seek(0)
+            environment = self.psql_environment(token)
+            process = subprocess.Popen(words, stdin=given, stdout=subprocess.DEVNULL, stderr=told, env=environment)  # noqa: S603
+            self._told[process.pid] = told
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    def told(self, process: subprocess.Popen[bytes]) -> str:
+        file = self._told[process.pid]
+        return os.pread(file.fileno(), 1 << 20, 0).decode("utf-8", "replace")
+
+    def _asking(self, sql: str, params: tuple[str, ...], user: str) -> tuple[list[str], str]:
+        """psql's arguments and its input."""
+        if not params:
+            return self.psql_words("-c", sql, user=user), ""
+        bound = " ".join("'" + value.replace("'", "''") + "'" for value in params)
+        return self.psql_words("-f", "-", user=user), f"{sql} \\bind {bound} \\g\n"
 
     def ledger_events(self, processes: str = "relay-*") -> list[dict[str, Any]]:
         """Events of the relay processes, checkpoints left out."""

@@ -35,6 +35,28 @@ def test_for_a_container(hopgate: Hopgate) -> None:
     assert json.loads(hopgate("env", "--json").out)["HTTP_PROXY"] == "http://agent:TOKEN@127.0.0.1:18080"
 
 
+POSTGRES = '  - {name: %s, kind: postgres, target: "127.0.0.1:9", database: %s, credential: {username: app, password: "${secret:x}"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("listen", "names", "address", "wanted"),
+    [
+        ("127.0.0.1:15432", ["orders-db"], "", {"PGHOST": "127.0.0.1", "PGPORT": "15432", "PGUSER": "orders-db", "PGDATABASE": "orders"}),
+        ("127.0.0.1:15432", ["a", "b"], "", {"PGHOST": "127.0.0.1", "PGPORT": "15432"}),
+        ("127.0.0.1:15432", ["a", "b"], "gateway:8080", {"PGHOST": "gateway", "PGPORT": "15432"}),
+        ("127.0.0.1:15432", ["a", "b"], "[fd00::1]:8080", {"PGHOST": "fd00::1", "PGPORT": "15432"}),
+        ("", ["a"], "", {}),
+    ],
+    ids=["one", "several", "elsewhere", "elsewhere by IPv6", "not spoken"],
+)
+def test_for_libpq(hopgate: Hopgate, config: Path, listen: str, names: list[str], address: str, wanted: dict[str, str]) -> None:
+    text = config.read_text().replace("listen: {", f'listen: {{postgres: "{listen}", ' if listen else "listen: {")
+    config.write_text(text.replace("connections:\n", "connections:\n" + "".join(POSTGRES % (name, "orders") for name in names)))
+    done = hopgate("env", "--json", "--address", address, token="tok.en-1")
+    found = {name: value for name, value in json.loads(done.out).items() if name.startswith("PG")}
+    assert found == ({**wanted, "PGPASSWORD": "tok.en-1"} if wanted else {})
+
+
 @pytest.mark.parametrize("token", ["a b", "$(reboot)", "a@evil:80/", "é"])
 def test_a_token_that_would_become_something_else(hopgate: Hopgate, token: str) -> None:
     assert hopgate("env", "--token", token).status == 2
