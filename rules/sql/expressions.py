@@ -15,14 +15,7 @@ _OPERATORS: Final = frozenset({"AEXPR_OP", "AEXPR_OP_ANY", "AEXPR_OP_ALL"})
 
 
 def _column_ref(walk: Walk, node: Node, scope: Scope) -> None:
-    names = []
-    star = False
-    for field in node["fields"]:
-        if "String" in field:
-            names.append(field["String"]["sval"])
-        else:
-            star = True
-    walk.column(scope, names, star=star)
+    walk.column_ref(node, scope)
 
 
 def _indirection(walk: Walk, node: Node, scope: Scope) -> None:

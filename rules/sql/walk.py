@@ -77,7 +77,9 @@ class Walk:
         """A node in its wrapping `{kind: fields}`; `{}` stands for none."""
         if wrapped:
             for kind, node in wrapped.items():
-                if kind not in self._leaves:
+                if kind == "ColumnRef":  # most of all nodes that are no leaves
+                    self.column_ref(node, scope)
+                elif kind not in self._leaves:
                     self._stack.append((kind, node, scope))
 
     def push_all(self, wrapped: Iterable[Node], scope: Scope) -> None:
@@ -192,6 +194,11 @@ class Walk:
             if name[-1] == "pg_settings":  # its rules turn an UPDATE into set_config
                 self.affects(("settings", "lexer_state", "identity_change"))
                 self.settings["*"] = None
+
+    def column_ref(self, node: Node, scope: Scope) -> None:
+        """`a`, `t.a`, `*`, `t.*`: looked up when the scopes are complete."""
+        names = [field["String"]["sval"] for field in node["fields"] if "String" in field]
+        self._columns.append((scope, names, len(names) < len(node["fields"]), ""))
 
     def column(self, scope: Scope, names: list[str], *, star: bool = False, field: str = "") -> None:
         self._columns.append((scope, names, star, field))
