@@ -102,9 +102,9 @@ class Enforce:
         if route is None or principal is None or exchange.connection is None:
             raise Denied("the caller is not identified")
         wait, operation = self._judged(flow, exchange)
-        session = services.sessions.find(principal, route.connection.name)
+        peer = str(flow.client_conn.peername[0])
+        session = services.sessions.find(principal, route.connection.name, peer)
         if session is None:
-            peer = str(flow.client_conn.peername[0])
             session = await services.sessions.enter(principal, route.connection, peer=peer, wait=wait)
         exchange.session = session
         self._bind(flow.client_conn, session)

@@ -69,18 +69,24 @@ class Sessions:
         self._opening: dict[tuple[str, str], asyncio.Lock] = {}
         self._live: set[Session] = set()
 
-    def find(self, principal: Principal, connection: str) -> Session | None:
-        """The live shared session of this token on this connection, if there is one."""
+    def find(self, principal: Principal, connection: str, peer: str) -> Session | None:
+        """The live shared session of this token on this connection, if there is one that may be used from `peer`."""
         session = self._shared.get((principal.token_id, connection))
-        return None if session is None or session.closed else session
+        return None if session is None or session.closed or not session.welcomes(peer) else session
 
     async def enter(self, principal: Principal, connection: ConnectionConfig, *, peer: str, wait: float | None = None) -> Session:
         """Find or open the one session that a token has on a connection: what HTTP calls a session. Raises like `open`."""
         key = (principal.token_id, connection.name)
         async with self._opening.setdefault(key, asyncio.Lock()):
-            session = self.find(principal, connection.name)
-            if session is None:
+            session = self._shared.get(key)
+            if session is None or session.closed:
                 session = self._shared[key] = await self.open(principal, connection, peer=peer, wait=wait, outlives=True)
+            elif not session.welcomes(peer):
+                # whoever shares the token does not share the place that session rules may have asked for
+                decision = await session.authorize(self.opening(session.view, peer), wait=wait, outlives=True)
+                if not decision.allowed:
+                    raise SessionRefused(decision)
+                session.welcome(peer, decision)
         return session
 
     async def open(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hopgate.store import Approval
 
 CLOCK_SKEW = 30.0  # seconds that a token lives past its `exp`, the leeway of hopgate.identity
+_PEERS = 256  # other peers that a session remembers
 _REDECIDE = 60.0  # seconds between session decisions where a session rule names the hour or the weekday
 
 _log = logging.getLogger("hopgate.sessions")
@@ -53,6 +54,7 @@ class Session:
         self._sessions = sessions
         self._rules = sessions.rules.current
         self._decided_at = self.opened_at
+        self._peers: dict[str, tuple[str, float]] = {}  # other peers that may use it: version of the rules, decided when
         self._operations = self._denied = self._held = 0
         self._saved = (0, 0.0)  # operations that the store knows of, and since when
         self.busy = 0  # operations being decided or waiting for a reviewer
@@ -71,6 +73,21 @@ class Session:
         if self._recording is None:
             raise Unavailable("the session has no recording")
         return self._recording
+
+    def welcomes(self, peer: str) -> bool:
+        """Whether the session may be used from `peer`. It was opened from one; others are let in one by one, by the rules in force."""
+        if peer == self.peer:
+            return True
+        rules = self._sessions.rules.current
+        known, at = self._peers.get(peer, ("", 0.0))
+        return known == rules.version and not (rules.depends_on_time and self._sessions.clock() - at > _REDECIDE)
+
+    def welcome(self, peer: str, decision: Decision) -> None:
+        """Let `peer` in, whose `session` operation was allowed by `decision`. Raises Unavailable."""
+        self.note("session_joined", peer=peer)
+        if len(self._peers) >= _PEERS:
+            self._peers.clear()
+        self._peers[peer] = (decision.version, self._sessions.clock())
 
     # --- deciding
 

@@ -97,8 +97,8 @@ class World:
             self.ledger.close()
         await self.store.close()
 
-    async def enter(self, name: str = "billing", principal: Principal = AGENT) -> Session:
-        return await self.sessions.enter(principal, self.connection(name), peer="127.0.0.1")
+    async def enter(self, name: str = "billing", principal: Principal = AGENT, peer: str = "127.0.0.1") -> Session:
+        return await self.sessions.enter(principal, self.connection(name), peer=peer)
 
     def connection(self, name: str) -> ConnectionConfig:
         found = self.config.connection(name)
@@ -158,6 +158,30 @@ async def test_a_session_that_no_rule_allows_does_not_start(tmp_path: Path) -> N
                 await w.enter(name, principal)
         assert [line["effect"] for line in await w.events("decided")] == ["deny", "deny"]
         assert await w.events("session_opened") == []
+
+
+NOT_FROM_THERE = """
+  - {id: not-from-there, on: session, match: {peer: "10.9.0.0/16"}, effect: deny}
+"""
+
+
+async def test_another_peer_does_not_get_in_by_a_session_that_is_open(tmp_path: Path) -> None:
+    """A session rule on `peer` must hold for whoever stole the token as well, and after a change of the rules."""
+    async with world(tmp_path) as w:
+        w.files.current = rules_of(RULES + NOT_FROM_THERE)
+        session = await w.enter()
+        with pytest.raises(SessionRefused) as refused:
+            await w.enter(peer="10.9.0.1")
+        assert refused.value.decision.rules == ("not-from-there",)
+        assert not session.closed
+        assert await w.enter(peer="10.8.0.1") is session
+        assert w.sessions.find(AGENT, "billing", "10.8.0.1") is session
+        assert w.sessions.find(AGENT, "billing", "10.9.0.1") is None
+        assert [(line["session"], line["peer"]) for line in await w.events("session_joined")] == [(session.id, "10.8.0.1")]
+        w.files.current = rules_of(RULES + NOT_FROM_THERE.replace("10.9", "10.8"))
+        assert w.sessions.find(AGENT, "billing", "10.8.0.1") is None
+        with pytest.raises(SessionRefused):
+            await w.enter(peer="10.8.0.1")
 
 
 async def test_operations_are_decided_and_written_down(tmp_path: Path) -> None:
