@@ -53,70 +53,65 @@ class Services:
     @classmethod
     async def start(cls, config: Config, *, process: str) -> Self:
         """Open everything. Raises Misconfigured or Unavailable with nothing left open: then nothing is served."""
-        epoch = secrets.token_hex(8)  # who waited for an approval under another epoch of this process is gone
         async with contextlib.AsyncExitStack() as closing:
-            rules = RuleFiles(config)
-            store = await Store.open(config.state)
-            closing.push_async_callback(store.close)
-            metrics = Metrics()
-            credentials = Credentials(config, store)
-            closing.push_async_callback(credentials.close)
-            anchor = await credentials.sources.render(config.ledger.anchor) if config.ledger.anchor is not None else None
-            ledger = await _open_ledger(config, store, process)
-            anchors = Anchors(anchor.reveal(), ledger, every=config.ledger.anchor_every) if anchor is not None else None
-            closing.push_async_callback(_close_ledger, ledger, store, anchors)
-            for session in await store.end_orphans(process, time.time()):
-                ledger.append("session_interrupted", session=session)
-            locks = Locks(store)
-            await locks.start()
-            closing.push_async_callback(locks.close)
-            identity = Identity(config, store, locks)
-            await identity.start()
-            closing.push_async_callback(identity.close)
-            approvals = Approvals(store, config.approvals, ledger_event=ledger.append, process=process, epoch=epoch)
-            await approvals.start()
-            closing.push_async_callback(approvals.close)
-            await approvals.cancel_orphans(epoch, process)
-            recordings = Recordings(config.state, ledger, config.recordings)
-            await recordings.recover()
-            sessions = Sessions(
-                config=config,
-                rules=rules,
-                locks=locks,
-                store=store,
-                ledger=ledger,
-                recordings=recordings,
-                approvals=approvals,
-                metrics=metrics,
-            )
-            if anchors is not None:
-                anchors.start()
-            ledger.append("rules_loaded", version=rules.current.version, rules=len(rules.current.rules))
-            await ledger.durable()
-            services = cls(
-                config,
-                process,
-                rules,
-                store,
-                locks,
-                identity,
-                ledger,
-                recordings,
-                approvals,
-                credentials,
-                sessions,
-                metrics,
-                anchors,
-            )
-            services._tasks = [
-                spawn(_every(1.0, services._refresh_rules), name="rules"),
-                spawn(_every(1.0, sessions.sweep), name="sweep"),
-                spawn(_every(1.0, approvals.expire), name="expire approvals"),
-                spawn(_every(1.0, metrics.flush), name="metrics"),
-                spawn(_every(3600.0, services._expire_recordings), name="retention"),
-            ]
+            services = await cls._open(config, process, closing)
+            services.ledger.append("rules_loaded", version=services.rules.current.version, rules=len(services.rules.current.rules))
+            await services.ledger.durable()
+            services._begin()
             services._closing = closing.pop_all()
         return services
+
+    @classmethod
+    async def _open(cls, config: Config, process: str, closing: contextlib.AsyncExitStack) -> Self:
+        """Everything that can fail, in the order in which each needs the one before; `closing` undoes it."""
+        rules = RuleFiles(config)
+        store = await Store.open(config.state)
+        closing.push_async_callback(store.close)
+        credentials = Credentials(config, store)
+        closing.push_async_callback(credentials.close)
+        anchor = await credentials.sources.render(config.ledger.anchor) if config.ledger.anchor is not None else None
+        ledger = await _open_ledger(config, store, process)
+        anchors = Anchors(anchor.reveal(), ledger, every=config.ledger.anchor_every) if anchor is not None else None
+        closing.push_async_callback(_close_ledger, ledger, store, anchors)
+        for session in await store.end_orphans(process, time.time()):
+            ledger.append("session_interrupted", session=session)
+        locks = Locks(store)
+        await locks.start()
+        closing.push_async_callback(locks.close)
+        identity = Identity(config, store, locks)
+        await identity.start()
+        closing.push_async_callback(identity.close)
+        epoch = secrets.token_hex(8)  # who waited for an approval under another epoch of this process is gone
+        approvals = Approvals(store, config.approvals, ledger_event=ledger.append, process=process, epoch=epoch)
+        await approvals.start()
+        closing.push_async_callback(approvals.close)
+        await approvals.cancel_orphans(epoch, process)
+        recordings = Recordings(config.state, ledger, config.recordings)
+        await recordings.recover()
+        metrics = Metrics()
+        sessions = Sessions(
+            config=config,
+            rules=rules,
+            locks=locks,
+            store=store,
+            ledger=ledger,
+            recordings=recordings,
+            approvals=approvals,
+            metrics=metrics,
+        )
+        return cls(config, process, rules, store, locks, identity, ledger, recordings, approvals, credentials, sessions, metrics, anchors)
+
+    def _begin(self) -> None:
+        """Start what runs beside the callers."""
+        if self.anchors is not None:
+            self.anchors.start()
+        self._tasks = [
+            spawn(_every(1.0, self._refresh_rules), name="rules"),
+            spawn(_every(1.0, self.sessions.sweep), name="sweep"),
+            spawn(_every(1.0, self.approvals.expire), name="expire approvals"),
+            spawn(_every(1.0, self.metrics.flush), name="metrics"),
+            spawn(_every(3600.0, self._expire_recordings), name="retention"),
+        ]
 
     async def close(self) -> None:
         """End every session, write what is left, close. Raises nothing: what fails is logged."""
