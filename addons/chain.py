@@ -16,7 +16,11 @@ from addons.gate import Gate
 from hopgate.config import Config, load_config
 from hopgate.errors import HopgateError, Misconfigured
 from hopgate.mask_key import mask_key
+from hopgate.proxy_process import SUPERVISOR
+from hopgate.state_lock import StateLock
 from hopgate.tasks import spawn
+
+_held: list[StateLock] = []  # for as long as the process lives
 
 
 def build(gate: Gate, script: str) -> list[Any]:
@@ -102,6 +106,8 @@ def _begin(manager: Any) -> None:
     script = scripts[0] if scripts else ""
     options.check_start(ctx.options, script)
     config = load_config(Path(ctx.options.hopgate).expanduser().absolute())
+    if not os.environ.get(SUPERVISOR):
+        _held.append(StateLock.take(config.state))  # under `hopgate up` the supervisor holds it for all of its processes
     http1.install()
     websocket_messages.install()
     _set_options(config)

@@ -120,6 +120,15 @@ def test_a_missing_configuration_is_told_in_one_line(alone: Gateway) -> None:
     assert "hopgate.yaml: cannot be read" in done.stderr
 
 
+def test_a_second_gateway_on_one_state_directory_is_refused_in_one_line(alone: Gateway) -> None:
+    alone.start()
+    other = [part.replace(f"{alone.port}", f"{free_port()}") for part in alone.command("--set", "hopgate_process=another")]
+    second = subprocess.run(other, cwd="/", env=alone.environment(), capture_output=True, text=True, timeout=30)
+    assert second.returncode == 1
+    assert "is in use by the gateway with pid" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+
+
 def test_key_logs_are_refused(alone: Gateway) -> None:
     environment = {**alone.environment(), "SSLKEYLOGFILE": str(alone.directory / "keys.log")}
     done = subprocess.run(alone.command(), cwd="/", env=environment, capture_output=True, timeout=30, text=True)
