@@ -1,13 +1,14 @@
 """What the server's catalogue says about relations, asked once on a connection of our own: names for column numbers, and what
 columns are made of others (views, generated columns, partitions).
 
-Sans-IO: send QUERY as one simple query, on a side connection or on the session's own while it is idle and outside of a transaction
-(it leaves nothing behind), and give its one row to `Catalog.of_row`. Ask again when a statement of kind ddl has run, and now
+Sans-IO: send QUERY as one simple query on the session's own connection while nothing is unanswered, in a transaction or outside of
+one (it leaves nothing behind), and give its one row to `Catalog.of_row`. Ask again when a statement of kind ddl has run, and now
 and then: others may change the schema too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,35 +23,51 @@ from rules.sql.lineage.model import DERIVED
 FIRST_USER_OID: Final = 16384  # FirstNormalObjectId (access/transam.h): lower ones were made by initdb
 
 _LEAKING_NAMES: Final = ", ".join(f"'{name}'" for name in sorted(LEAKING))
-# With pg_catalog alone in the search path, pg_get_viewdef qualifies every other name.
-QUERY: Final = f"""
-BEGIN READ ONLY;
-SET LOCAL search_path = pg_catalog;
+# Every name is qualified: what the query means must not depend on a search path that a client may have set.
+_QUERY: Final = f"""
 SELECT json_build_object(
-  'relations', (SELECT coalesce(json_agg(json_build_array(c.oid::bigint, n.nspname, c.relname, c.relkind::text,
-      (SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)::bigint)
-          ORDER BY a.attnum), '[]') FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+  'relations', (SELECT json_agg(json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind,
+      (SELECT json_agg(json_build_array(a.attnum, a.attname,
+          CASE WHEN t.typbasetype = 0 THEN t.oid ELSE t.typbasetype END::int8)
+          ORDER BY a.attnum) FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-      CASE WHEN c.relkind IN ('v', 'm') AND n.nspname <> 'pg_catalog' THEN pg_get_viewdef(c.oid) END)), '[]')
+      CASE WHEN c.relkind = ANY ('{{v,m}}'::"char"[]) AND n.nspname <> 'pg_catalog' THEN pg_get_viewdef(c.oid) END))
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname <> 'information_schema'
-      AND (n.nspname NOT IN ('pg_catalog', 'pg_toast') OR (n.nspname = 'pg_catalog' AND c.relname IN ({_LEAKING_NAMES})))),
-  'inherits', (SELECT coalesce(json_agg(json_build_array(inhrelid::bigint, inhparent::bigint)), '[]') FROM pg_inherits),
-  'generated', (SELECT coalesce(json_agg(DISTINCT jsonb_build_array(a.attrelid::bigint, a.attnum, p.refobjsubid)), '[]')
+    WHERE c.relkind = ANY ('{{r,p,v,m,f,S}}'::"char"[]) AND n.nspname <> ALL ('{{information_schema,pg_toast}}'::name[])
+      AND (n.nspname <> 'pg_catalog' OR c.relname = ANY (ARRAY[{_LEAKING_NAMES}]::name[]))),
+  'inherits', (SELECT json_agg(json_build_array(i.inhrelid::int8, i.inhparent::int8)) FROM pg_inherits i),
+  'generated', (SELECT json_agg(json_build_array(a.attrelid::int8, a.attnum, p.refobjsubid))
     FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-      JOIN pg_depend p ON p.refclassid = 'pg_class'::regclass AND p.refobjid = a.attrelid AND p.refobjsubid > 0
-        AND p.refobjsubid <> a.attnum AND (p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid
-          OR p.classid = 'pg_class'::regclass AND p.objid = a.attrelid AND p.objsubid = a.attnum)
-    WHERE a.attgenerated <> ''),
-  'functions', (SELECT coalesce(json_agg(DISTINCT p.proname), '[]') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')),
-  'operators', (SELECT coalesce(json_agg(DISTINCT o.oprname), '[]') FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
+      JOIN pg_depend p ON p.refclassid = 'pg_catalog.pg_class'::regclass AND p.refobjid = a.attrelid AND p.refobjsubid > 0
+        AND p.refobjsubid <> a.attnum::int4 AND (p.classid = 'pg_catalog.pg_attrdef'::regclass AND p.objid = d.oid
+          OR p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = a.attrelid AND p.objsubid = a.attnum::int4)
+    WHERE a.attgenerated <> ''::"char"),
+  'functions', (SELECT json_agg(p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname <> ALL ('{{pg_catalog,information_schema}}'::name[])),
+  'operators', (SELECT json_agg(o.oprname) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
     WHERE n.nspname <> 'pg_catalog'),
-  'texts', (SELECT coalesce(json_agg(t.oid::bigint), '[]') FROM pg_type t
-    WHERE t.oid >= {FIRST_USER_OID} AND (t.typcategory = 'S' OR t.typtype = 'e'))
-)::text;
-COMMIT
+  'texts', (SELECT json_agg(t.oid::int8) FROM pg_type t
+    WHERE t.oid >= {FIRST_USER_OID}::oid AND (t.typcategory = 'S'::"char" OR t.typtype = 'e'::"char"))
+)::text
 """  # noqa: S608 — names of our own
+_NAMES: Final = re.compile(
+    r"(?<![.\w'])(json_build_object|json_build_array|json_agg|pg_get_viewdef|pg_[a-z]+(?= [a-z]\b))"
+    r'|::(int8|int4|name|regclass|oid|text|"char")'
+    r"|( (?:=|<>|>|>=) )"
+)
+
+
+def _qualified(query: str) -> str:
+    def replace(match: re.Match[str]) -> str:
+        name, kind, operator = match.groups()
+        if name:
+            return f"pg_catalog.{name}"
+        return f"::pg_catalog.{kind}" if kind else f" OPERATOR(pg_catalog.{operator.strip()}) "
+
+    return _NAMES.sub(replace, query)
+
+
+QUERY: Final = _qualified(_QUERY)
 
 
 class BadCatalog(ValueError):
@@ -68,35 +85,39 @@ class Catalog:
     leaking: frozenset[ColumnId] = frozenset()  # of system relations that hold values of any other
 
     @classmethod
-    def of(cls, answer: bytes) -> Catalog:
-        """From the JSON that QUERY gives. Raises BadCatalog."""
+    def of(cls, answer: bytes, path: tuple[str, ...] | None = None) -> Catalog:
+        """From the JSON that QUERY gives. `path` is the search path that it was asked with: definitions of views name what is in it
+        without a schema; None where that is not known. Raises BadCatalog.
+        """
         try:
-            found = msgspec.json.decode(answer)
+            found = {name: value if value is not None else [] for name, value in msgspec.json.decode(answer).items()}
             relations = [
-                (Relation(oid, schema, name, kind, tuple((number, column) for number, column, _ in columns)), definition)
+                (Relation(oid, schema, name, kind, tuple((number, column) for number, column, _ in columns or ())), definition)
                 for oid, schema, name, kind, columns, definition in found["relations"]
             ]
             schema = Schema(
                 {relation.oid: relation for relation, _ in relations}, frozenset(found["functions"]), frozenset(found["operators"])
             )
-            sources = _Sources(schema)
+            sources = _Sources(schema, path)
+            # pg_get_viewdef finds its rule by operators of the search path: an `=` before the server's own may give another view's
+            trusted = path is not None and "pg_catalog" not in path[1:]
             for relation, definition in relations:
-                if definition is not None:
-                    sources.view(relation, definition)
+                if relation.kind in ("v", "m") and relation.schema != "pg_catalog":
+                    sources.view(relation, definition if definition and trusted else "")
             for table, column, source in found["generated"]:
                 sources.add((table, column), ((table, source), DERIVED))
             sources.inherit(found["inherits"])
-            types = {(oid, number): kind for oid, _, _, _, columns, _ in found["relations"] for number, _, kind in columns}
+            types = {(oid, number): kind for oid, _, _, _, columns, _ in found["relations"] for number, _, kind in columns or ()}
             return cls(schema, sources.found, frozenset(found["texts"]), types, _leaking(schema))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadCatalog("the server's catalogue could not be read") from error
 
     @classmethod
-    def of_row(cls, row: bytes) -> Catalog:
+    def of_row(cls, row: bytes, path: tuple[str, ...] | None = None) -> Catalog:
         """From the body of the DataRow that answers QUERY. Raises BadCatalog."""
         if row[:2] != b"\0\x01" or len(row) < 6 or int.from_bytes(row[2:6], "big") != len(row) - 6:
             raise BadCatalog("the server's catalogue could not be read")
-        return cls.of(row[6:])
+        return cls.of(row[6:], path)
 
     @cached_property
     def dependants(self) -> Mapping[ColumnId, Sequence[ColumnId]]:
@@ -121,9 +142,9 @@ def _leaking(schema: Schema) -> frozenset[ColumnId]:
 class _Sources:
     """Collects what columns are made of."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, path: tuple[str, ...] | None) -> None:
         self.schema = schema
-        self.context = Context(schema, ())
+        self.context = Context(schema, path)
         self.found: dict[ColumnId, Flow] = {}
 
     def add(self, column: ColumnId, sources: Iterable[ColumnId]) -> None:

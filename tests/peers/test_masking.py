@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import psycopg
-import psycopg.generators
 import pytest
 
 from playground.postgres import Postgres
@@ -45,6 +44,8 @@ CREATE FUNCTION peek() RETURNS text LANGUAGE sql STABLE AS $$SELECT email FROM c
 CREATE FUNCTION peeks() RETURNS SETOF customers LANGUAGE sql STABLE AS $$SELECT * FROM customers$$;
 CREATE FUNCTION shout(customers) RETURNS text LANGUAGE sql AS $$SELECT $1.email$$;
 CREATE SCHEMA other;
+CREATE TABLE other.pg_class (oid int, relname text);
+CREATE FUNCTION other.json_agg(int) RETURNS text LANGUAGE sql AS 'SELECT null::text';
 CREATE TABLE other.customers (id int, email text);
 INSERT INTO other.customers VALUES (1, 'public@example.com');
 ANALYZE;
@@ -82,13 +83,10 @@ def server(postgres: Postgres) -> Iterator[Server]:
         with psycopg.connect(postgres.url("owner", "masking"), autocommit=True) as connection:
             connection.execute(SCHEMA)
             connection.execute("SET search_path = other, public")
-            before = connection.execute("SHOW search_path").fetchone()
-            connection.pgconn.send_query(QUERY.encode())
-            answers = psycopg.generators.execute(connection.pgconn)
-            answer = next(value for result in connection.wait(answers) if (value := result.get_value(0, 0)) is not None)
-            assert connection.execute("SHOW search_path").fetchone() == before
+            answer = connection.pgconn.exec_(QUERY.encode()).get_value(0, 0)
             connection.execute("SET search_path = public")
-            yield Server(connection, Catalog.of(answer))
+            assert answer is not None
+            yield Server(connection, Catalog.of(answer, ("other", "public")))
     finally:
         with psycopg.connect(postgres.url("owner", "postgres"), autocommit=True) as owner:
             owner.execute("DROP DATABASE masking WITH (FORCE)")
@@ -522,6 +520,20 @@ def test_what_code_raises_is_hidden(server: Server) -> None:
         assert masked_report(report, Masking(MASKS, server.catalog), lineage).get(b"M") == HIDDEN
     detected = masked_report(report, Masking((Mask("found", detect=("email",)),), server.catalog), None)
     assert detected.get(b"M") == b"[redacted]"
+
+
+def test_an_operator_of_a_client_does_not_open_views(server: Server) -> None:
+    with server.connection.transaction(force_rollback=True):
+        server.connection.execute("CREATE FUNCTION other.no(name, name) RETURNS bool LANGUAGE sql AS 'SELECT false'")
+        server.connection.execute("CREATE OPERATOR other.= (FUNCTION = other.no, LEFTARG = name, RIGHTARG = name)")
+        server.connection.execute("SET LOCAL search_path = other, public, pg_catalog")
+        answer = server.connection.pgconn.exec_(QUERY.encode()).get_value(0, 0)
+    assert answer is not None
+    catalog = Catalog.of(answer, ("other", "public", "pg_catalog"))
+    assert catalog.schema.relations.keys() == server.catalog.schema.relations.keys()
+    for relation in catalog.schema.relations.values():
+        if relation.kind in ("v", "m") and relation.schema != "pg_catalog":
+            assert Masking(MASKS, catalog).origin(relation.oid, 1) is not None
 
 
 def test_without_a_catalogue_nothing_is_shown(server: Server) -> None:
