@@ -28,6 +28,7 @@ class Exchange:
         "content_encoding",
         "content_type",
         "decision",
+        "dropped",
         "endpoint",
         "facts",
         "frames",
@@ -65,6 +66,7 @@ class Exchange:
         self.refused = ""  # why; from then on nothing from the target may reach the client
         self.endpoint = False  # a request to the gateway itself
         self.recorded = False
+        self.dropped = 0  # bytes of body that were read and not kept
         self.masked: dict[str, int] = {}
         # the request as the client sent it: what is judged and recorded, not what injection and routing made of it
         self.scheme = self.host = self.method = self.path = ""

@@ -2,6 +2,7 @@
 
 - A message with chunked trailers crashes the connection's layer and leaves the peer hanging: refuse it as a protocol error.
 - Heads, chunk headers and pipelined requests are buffered without bound: bound them.
+- The body of a request that is refused already is kept all the same: read it to its end, and drop it.
 - Error pages quote what the target sent, unmasked: say only the status.
 - A crash of the layers leaves the client hanging: hang up.
 - Some servers leave a body unread and take it for the next request, which nobody judged: they get no next request.
@@ -16,12 +17,15 @@ from typing import Any
 import h11
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer, server
-from mitmproxy.proxy.layers.http import HttpEvent, RequestHeaders, _http1, _http2
+from mitmproxy.proxy.layers.http import HttpEvent, HttpStream, RequestData, RequestHeaders, _http1, _http2
 
-from addons import problems
+from addons import problems, token_endpoint
+from addons.exchange import find
+from addons.transports import close_client
 from hopgate.errors import Misconfigured
 
 MAX_HEAD = 256 * 1024  # bytes of a request or response head; nginx allows 32 KiB, tokens may be long
+MAX_DROPPED = 64 << 20  # bytes of a refused request's body that are read until its client may see the answer
 MAX_PIPELINED = 1 << 20  # bytes that a client may send ahead while its last request is still being decided
 
 _code: Any = _http1  # what it imported is replaced where it looks it up
@@ -31,6 +35,7 @@ _server_read_headers = _http1.Http1Server.read_headers
 _client_read_headers = _http1.Http1Client.read_headers
 _client_send = _http1.Http1Client.send
 _wait = _http1.Http1Server.wait
+_consume_body = HttpStream.state_consume_request_body
 _log_line = server.ConnectionHandler.log
 
 
@@ -104,6 +109,21 @@ def _send_closing(self: _http1.Http1Client, event: HttpEvent) -> layer.CommandGe
     yield from _client_send(self, event)
 
 
+def _consume_wanted(self: HttpStream, event: HttpEvent) -> layer.CommandGenerator[None]:
+    """Unknown callers could otherwise fill the memory with bodies of requests that have been refused, or with endless forms."""
+    exchange = find(self.flow)
+    if exchange is not None and isinstance(event, RequestData):
+        if exchange.endpoint and not exchange.refused:
+            token_endpoint.bound(self.flow, len(self.request_body_buf) + len(event.data))
+        if exchange.refused and self.flow.response is not None:
+            self.request_body_buf.clear()
+            exchange.dropped += len(event.data)
+            if exchange.dropped > MAX_DROPPED:
+                close_client(self.flow.client_conn)
+            return
+    yield from _consume_body(self, event)
+
+
 def _wait_bounded(self: _http1.Http1Connection, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
     if len(self.buf) > MAX_PIPELINED:
         self.buf = type(self.buf)()
@@ -132,6 +152,7 @@ def install() -> None:
         (_http1, "make_body_reader"),
         (_http1, "ChunkedReader"),
         (_http2, "format_error"),
+        (HttpStream, "state_consume_request_body"),
         (server.ConnectionHandler, "log"),
     ]
     missing = [f"{getattr(owner, '__name__', owner)}.{name}" for owner, name in wanted if not hasattr(owner, name)]
@@ -148,4 +169,6 @@ def install() -> None:
     code.Http1Client.read_headers = _bounded(_client_read_headers)
     code.Http1Client.send = _send_closing
     code.Http1Server.wait = _wait_bounded
+    stream: Any = HttpStream
+    stream.state_consume_request_body = _consume_wanted
     handler.log = _log_and_hang_up

@@ -28,6 +28,12 @@ def expects(flow: http.HTTPFlow) -> bool:
     return True
 
 
+def bound(flow: http.HTTPFlow, size: int) -> None:
+    """Refuse a form that is longer than any, before it is there: its sender is nobody yet."""
+    if size > exchange.MAX_FORM:
+        refuse(flow, problems.problem("bad-request", 413, "the form is larger than 64 KiB"), "form too large")
+
+
 async def answer(gate: Gate, flow: http.HTTPFlow) -> None:
     """Exchange the token of the form body for a short one."""
     status, body = await exchange.answer(gate.services.identity, flow.request.raw_content or b"", peer=str(flow.client_conn.peername[0]))

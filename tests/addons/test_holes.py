@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +133,42 @@ def test_the_token_never_goes_upstream(gateway: Gateway, origin: Origin) -> None
     assert b"mine" not in seen
     assert seen.lower().count(b"authorization:") == 1
     assert SECRET.encode() in seen
+
+
+@pytest.mark.parametrize(
+    ("target", "credential", "status"),
+    [
+        (b"http://api.test/items/1", b"", 407),
+        (b"http://evil.test/", b"{auth}", 403),
+        (b"/oauth/token", b"", 413),
+        (b"/elsewhere", b"", 404),
+    ],
+)
+def test_a_body_that_is_refused_already_is_not_kept(
+    gateway: Gateway, origin: Origin, target: bytes, credential: bytes, status: int
+) -> None:
+    """Sixteen callers whom nobody knows, with 16 MB each, and nobody to stop them by."""
+    assert gateway.process is not None
+    status_file = Path(f"/proc/{gateway.process.pid}/status")
+    host = target.split(b"/")[2] if target.startswith(b"http") else b"x"
+    head = b"POST %b HTTP/1.1\r\nHost: %b\r\n%bTransfer-Encoding: chunked\r\n\r\n" % (target, host, credential)
+    head = head.replace(b"{auth}", gateway.credential)
+
+    def resident() -> int:
+        return next(int(line.split()[1]) for line in status_file.read_text().splitlines() if line.startswith("VmRSS"))
+
+    with contextlib.ExitStack() as clients:
+        opened = [clients.enter_context(gateway.connect(20)) for _ in range(16)]
+        before = resident()
+        for client in opened:
+            client.send(head)
+            for _ in range(16):
+                client.send(b"100000\r\n" + b"x" * 0x100000 + b"\r\n")
+        assert resident() - before < 64 << 10  # KiB
+        for client in opened:
+            client.send(b"0\r\n\r\n")
+            assert client.read().status == status
+    assert bytes(origin.seen) == b""
 
 
 @pytest.mark.parametrize("expect", [b"100-continue", b"100-Continue, x", b"100-continue\r\nExpect: 100-continue"])
