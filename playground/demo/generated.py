@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from playground.demo.queries import message
+
 HOST: Final = "http://billing.internal"
 
 _TELL = """
@@ -61,7 +63,8 @@ with httpx.Client(timeout=60) as client:
 ```"""
 
 
-def messages(origin_port: int) -> list[str]:
-    """One message for each turn of the model; the last ends the conversation."""
+def messages(origin_port: int, psql: str = "", database_port: int = 0) -> list[str]:
+    """One message for each turn of the model; the last ends the conversation. With `psql` there is a database too."""
     values = {"tell": _TELL, "host": HOST, "origin": origin_port}
-    return [_URLLIB % values, _REQUESTS % values, _HTTPX % values, "TERMINATE"]
+    asked = [message(psql, database_port)] if psql else []
+    return [_URLLIB % values, _REQUESTS % values, _HTTPX % values, *asked, "TERMINATE"]

@@ -114,7 +114,8 @@ def key_forms(key: str) -> Iterator[str]:
 
 def recording(report: Report, stage: Stage) -> Path | None:
     """The session's recording, read with stock mitmdump."""
-    found = sorted((stage.state / "recordings").rglob("*.mitm"))
+    sessions = {row["id"] for row in json.loads(stage.hopgate("sessions", "list", "--connection", "billing", "--json"))}
+    found = sorted(path for path in (stage.state / "recordings").rglob("*.mitm") if path.stem in sessions)
     report.check(len(found) == 1, "the session left a recording", str(found[0]) if found else "")
     if not found:
         return None
