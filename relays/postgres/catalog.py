@@ -1,8 +1,8 @@
 """What the server's catalogue says about relations, asked once on a connection of our own: names for column numbers, and what
 columns are made of others (views, generated columns, partitions).
 
-Sans-IO: send QUERY as one simple query on the session's own connection while nothing is unanswered, in a transaction or outside of
-one (it leaves nothing behind), and give its one row to `Catalog.of_row`. Ask again when a statement of kind ddl has run, and now
+Sans-IO: send QUERY as one simple query, on a connection of its own as the session's user (it leaves nothing behind, so any idle one
+will do), and give its one row to `Catalog.of_row`. Ask again when a statement of kind ddl has run, and now
 and then: others may change the schema too.
 """
 
@@ -26,6 +26,7 @@ _LEAKING_NAMES: Final = ", ".join(f"'{name}'" for name in sorted(LEAKING))
 # Every name is qualified: what the query means must not depend on a search path that a client may have set.
 _QUERY: Final = f"""
 SELECT json_build_object(
+  'path', pg_catalog.current_schemas(false),
   'relations', (SELECT json_agg(json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind,
       (SELECT json_agg(json_build_array(a.attnum, a.attname,
           CASE WHEN t.typbasetype = 0 THEN t.oid ELSE t.typbasetype END::int8)
@@ -85,10 +86,8 @@ class Catalog:
     leaking: frozenset[ColumnId] = frozenset()  # of system relations that hold values of any other
 
     @classmethod
-    def of(cls, answer: bytes, path: tuple[str, ...] | None = None) -> Catalog:
-        """From the JSON that QUERY gives. `path` is the search path that it was asked with: definitions of views name what is in it
-        without a schema; None where that is not known. Raises BadCatalog.
-        """
+    def of(cls, answer: bytes) -> Catalog:
+        """From the JSON that QUERY gives. Raises BadCatalog."""
         try:
             found = {name: value if value is not None else [] for name, value in msgspec.json.decode(answer).items()}
             relations = [
@@ -98,9 +97,10 @@ class Catalog:
             schema = Schema(
                 {relation.oid: relation for relation, _ in relations}, frozenset(found["functions"]), frozenset(found["operators"])
             )
+            path = tuple(found["path"])  # definitions of views name what is in it without a schema
             sources = _Sources(schema, path)
             # pg_get_viewdef finds its rule by operators of the search path: an `=` before the server's own may give another view's
-            trusted = path is not None and "pg_catalog" not in path[1:]
+            trusted = "pg_catalog" not in path[1:]
             for relation, definition in relations:
                 if relation.kind in ("v", "m") and relation.schema != "pg_catalog":
                     sources.view(relation, definition if definition and trusted else "")
@@ -113,11 +113,11 @@ class Catalog:
             raise BadCatalog("the server's catalogue could not be read") from error
 
     @classmethod
-    def of_row(cls, row: bytes, path: tuple[str, ...] | None = None) -> Catalog:
+    def of_row(cls, row: bytes) -> Catalog:
         """From the body of the DataRow that answers QUERY. Raises BadCatalog."""
         if row[:2] != b"\0\x01" or len(row) < 6 or int.from_bytes(row[2:6], "big") != len(row) - 6:
             raise BadCatalog("the server's catalogue could not be read")
-        return cls.of(row[6:], path)
+        return cls.of(row[6:])
 
     @cached_property
     def dependants(self) -> Mapping[ColumnId, Sequence[ColumnId]]:
@@ -142,7 +142,7 @@ def _leaking(schema: Schema) -> frozenset[ColumnId]:
 class _Sources:
     """Collects what columns are made of."""
 
-    def __init__(self, schema: Schema, path: tuple[str, ...] | None) -> None:
+    def __init__(self, schema: Schema, path: tuple[str, ...]) -> None:
         self.schema = schema
         self.context = Context(schema, path)
         self.found: dict[ColumnId, Flow] = {}

@@ -71,10 +71,10 @@ class SessionMasks:
         """Whether catalog.QUERY is to be asked before a text with these masks is judged."""
         return self.catalog is None and any(mask.columns for mask in masks)
 
-    def learn(self, row: bytes, state: SessionState) -> None:
-        """The body of the one DataRow that answers catalog.QUERY in this state of the session. Raises BadCatalog."""
+    def learn(self, row: bytes, state: SessionState | None = None) -> None:
+        """The body of the one DataRow that answers catalog.QUERY, whatever the state it was asked in. Raises BadCatalog."""
         self.forget()
-        self.catalog = Catalog.of_row(row, state.schemas)
+        self.catalog = Catalog.of_row(row)
 
     def forget(self) -> None:
         """The schema may have changed."""

@@ -86,7 +86,7 @@ def server(postgres: Postgres) -> Iterator[Server]:
             answer = connection.pgconn.exec_(QUERY.encode()).get_value(0, 0)
             connection.execute("SET search_path = public")
             assert answer is not None
-            yield Server(connection, Catalog.of(answer, ("other", "public")))
+            yield Server(connection, Catalog.of(answer))
     finally:
         with psycopg.connect(postgres.url("owner", "postgres"), autocommit=True) as owner:
             owner.execute("DROP DATABASE masking WITH (FORCE)")
@@ -529,7 +529,7 @@ def test_an_operator_of_a_client_does_not_open_views(server: Server) -> None:
         server.connection.execute("SET LOCAL search_path = other, public, pg_catalog")
         answer = server.connection.pgconn.exec_(QUERY.encode()).get_value(0, 0)
     assert answer is not None
-    catalog = Catalog.of(answer, ("other", "public", "pg_catalog"))
+    catalog = Catalog.of(answer)
     assert catalog.schema.relations.keys() == server.catalog.schema.relations.keys()
     for relation in catalog.schema.relations.values():
         if relation.kind in ("v", "m") and relation.schema != "pg_catalog":
