@@ -6,16 +6,17 @@ index has proved true (a literal method, a path segment by segment) is not teste
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from rules.match import Get, Test, Truth
+from rules.match import Get, Test, Truth, guarded
 from rules.model import UNKNOWN, Connection, Decision, Principal
 from rules.patterns import is_literal
 from rules.rule import Rule
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_WORDS: Final = ("verbs", "effects", "unbounded")
 _CACHED_SELECTIONS: Final = 4096
 _CACHED_DECISIONS: Final = 4096
 
@@ -59,6 +60,26 @@ class Candidates:
         key = (complete, known, len(below), *below, *here)
         found = self._selections.get(key) if known else None
         return found or self._add(key if known else (), self._indexed(complete, method, below, here))
+
+    def select_words(self, complete: bool, get: Get) -> Selection:
+        """As `select`, for operations whose facts in `_WORDS` have few values: what rules say of them is settled once."""
+        try:
+            words = tuple(get(name) for name in _WORDS)
+            key = (complete, "words", *words)
+            found = self._selections.get(key)  # TypeError where a fact is no word or tuple of words
+        except Exception:
+            return self.select(complete)
+        return found or self._add(key, self._settled_by(complete, dict(zip(_WORDS, words, strict=True))))
+
+    def _settled_by(self, complete: bool, words: Mapping[str, object]) -> Selection:
+        found = []
+        for rule in self.rules:
+            if rule.complete not in (None, complete):
+                continue
+            truths = {one.label: guarded(one.test, words.get) for one in rule.conditions if one.label.removeprefix("match.") in words}
+            if False not in truths.values():
+                found.append((rule, frozenset(label for label, truth in truths.items() if truth is True)))
+        return self._selection(found)
 
     def _add(self, key: tuple[object, ...], selection: Selection) -> Selection:
         if len(self._selections) >= _CACHED_SELECTIONS:

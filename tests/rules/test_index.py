@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rules.decide import truth_of
+from rules.decide import _applying, truth_of
 from rules.expressions import Scope
 from rules.http import HttpFacts, request_operation
 from rules.index import Candidates
-from tests.rules.given import AGENT, BILLING, judged, request, rules_of
+from rules.model import UNKNOWN, Operation
+from tests.rules.given import AGENT, BILLING, judged, request, rules_of, sql
 
 PATHS = ["/", "/a", "/a/", "/a/b", "/a/b/c", "/b", "/b/a", "/a/x/c", "/a/b/c/d", "/ab", "*", "/a//b", "/a/../b"]
 PATTERNS = [
@@ -59,6 +62,58 @@ def test_the_index_changes_nothing(rules: list[tuple[list[str], list[str], bool]
         scope = Scope(operation, AGENT, BILLING)
         expected = tuple(rule.id for rule in loaded.rules if truth_of(rule, operation, scope) is not False)
         assert judged(operation, loaded).rules == expected
+
+
+_WORDS = ["select", "insert", "drop"]
+_EFFECTS = ["read", "write", "ddl", "re:r.*|ddl", "w*"]
+_SQL_RULE = st.tuples(
+    st.lists(st.sampled_from(_WORDS), max_size=2),
+    st.lists(st.sampled_from(_EFFECTS), max_size=2),
+    st.sampled_from([None, True, False]),
+    st.sampled_from(["", "customers", "cards"]),
+    st.booleans(),
+    st.sampled_from(["allow", "deny", "hold"]),
+)
+
+
+def sql_line(rule: tuple[list[str], list[str], bool | None, str, bool, str]) -> str:
+    verbs, effects, unbounded, writes, negated, effect = rule
+    match = [f"verbs: [{', '.join(verbs)}]"] if verbs else []
+    match += [f"effects: [{', '.join(repr(each) for each in effects)}]"] if effects else []
+    match += [f"unbounded: {str(unbounded).lower()}"] if unbounded is not None else []
+    match += [f"writes: {writes}"] if writes else []
+    body = ", ".join(match)
+    if not body:
+        return f"{{on: sql, effect: {effect}}}"
+    return f"{{on: sql, match: {{{f'not: {{{body}}}' if negated else body}}}, effect: {effect}}}"
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(_SQL_RULE, min_size=1, max_size=8),
+    st.lists(
+        st.builds(
+            sql,
+            complete=st.booleans(),
+            verbs=st.lists(st.sampled_from(_WORDS), max_size=2).map(tuple) | st.just(UNKNOWN),
+            effects=st.lists(st.sampled_from(["read", "write", "ddl"]), max_size=2).map(tuple) | st.just(ValueError("broken")),
+            unbounded=st.sampled_from([True, False, UNKNOWN]),
+            writes=st.lists(st.sampled_from(["customers", "cards"]), max_size=2),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+)
+def test_words_that_are_settled_once_change_nothing(rules: list[Any], operations: list[Operation]) -> None:
+    loaded = rules_of(*(sql_line(rule) for rule in rules))
+    candidates = loaded.candidates("sql", "request", AGENT, BILLING)
+    for operation in operations * 2:
+        scope = Scope(operation, AGENT, BILLING)
+        selection = candidates.select_words(operation.complete, operation.facts.get)
+        known, unknown = _applying(selection, operation, AGENT, BILLING)
+        truths = {rule.id: truth_of(rule, operation, scope) for rule in loaded.rules}
+        assert sorted(rule.id for rule in (*selection.settled, *known)) == sorted(name for name, truth in truths.items() if truth is True)
+        assert sorted(rule.id for rule in unknown) == sorted(name for name, truth in truths.items() if truth is UNKNOWN)
 
 
 def test_what_the_index_proves_is_not_tested_again() -> None:
