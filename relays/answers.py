@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from dataclasses import replace
@@ -176,5 +177,9 @@ async def _start_tls(driver: Driver, command: StartTLS) -> TLS:
 
 def _why(error: Exception) -> str:
     """A short reason without addresses or what the peer sent."""
-    reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or getattr(error, "strerror", "") or type(error).__name__
+    reason = getattr(error, "verify_message", "") or getattr(error, "reason", "")
+    if not reason:
+        # asyncio writes addresses into `strerror`
+        known = isinstance(error, OSError) and error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno) if known else type(error).__name__  # type: ignore[attr-defined]
     return str(reason).lower().replace("_", " ")

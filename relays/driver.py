@@ -67,6 +67,7 @@ class Driver:
         self._tasks: dict[int, tuple[Blocking, asyncio.Task[None]]] = {}
         self._keys: list[bytes] = []
         self._closing = False
+        self._ending = False  # the session has ended, and `kill` comes next
         self._deadline: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -102,14 +103,15 @@ class Driver:
 
     def half_closed(self, side: Side) -> None:
         """A side sends nothing any more; it may still read."""
-        if not self._closing:
+        if not self._closing and not self._ending:
+            self.reason = self.reason or f"the {side} closed the connection"
             self.run(self.relay.lost(side))
 
     def lost(self, side: Side, how: str) -> None:
-        """A side's connection is gone."""
+        """A side's connection is gone; `how` is empty for an orderly end."""
         self.pair.detach(side)
-        if not self._closing:
-            self.reason = self.reason or f"the {side} closed the connection ({how})"
+        if not self._closing and not self._ending:
+            self.reason = self.reason or f"the {side} {how or 'closed the connection'}"
             self.run(self.relay.lost(side))
             if not self._closing and (side == CLIENT or self.relay.told(side)):
                 self._close(None, self.reason)
@@ -360,6 +362,7 @@ class Driver:
 
     def _session_ended(self, reason: str) -> None:
         # the session may end inside the relay's own call: the target is cut off now, the rest comes after that call
+        self._ending = True
         self.pair.cut_server()
         if self.transcript is not None:
             self.transcript.flush()  # while there is a recording

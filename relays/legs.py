@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer  # type: ignore[import-untyped]
@@ -48,7 +49,8 @@ class Leg(Protocol):
         self.driver.connected(self)
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        self.driver.lost(self.side, "" if reason is None else type(reason.value).__name__)
+        orderly = reason is None or reason.check(ConnectionDone)
+        self.driver.lost(self.side, "" if orderly else "was cut off")
 
     def readConnectionLost(self) -> None:
         """IHalfCloseableProtocol: the peer has ended its direction."""

@@ -87,6 +87,7 @@ class World:
         self.config = config
         self.make = make
         self.process = process
+        self.clients: list[Writer] = []
 
     async def __aenter__(self) -> World:
         self.services = await Services.start(self.config, process=self.process)
@@ -100,6 +101,8 @@ class World:
         self.listener.close()
         for driver in list(self.outside.drivers):
             driver.kill("the test is over")
+        for writer in self.clients:
+            writer.transport.abort()
         await self.quiet()
         self.outside.signals.close()
         self.outside.workers.close()
@@ -115,7 +118,9 @@ class World:
 
     async def connect(self, **tls: Any) -> tuple[Reader, Writer]:
         address = self.listener.address
-        return await asyncio.open_connection(address.host, address.port, **tls)
+        reader, writer = await asyncio.open_connection(address.host, address.port, **tls)
+        self.clients.append(writer)
+        return reader, writer
 
     async def login(self, connection: str = "orders") -> tuple[Reader, Writer]:
         reader, writer = await self.connect()
