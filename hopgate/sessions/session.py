@@ -23,7 +23,7 @@ from rules.explain import explain
 from rules.model import Decision, Exact, Limits, Operation, Principal
 
 if TYPE_CHECKING:
-    from hopgate.config import ConnectionConfig
+    from hopgate.config import Config, ConnectionConfig
     from hopgate.recordings import Recording
     from hopgate.sessions.live import Sessions
     from hopgate.store import Approval
@@ -88,6 +88,11 @@ class Session:
         if len(self._peers) >= _PEERS:
             self._peers.clear()
         self._peers[peer] = (decision.version, self._sessions.clock())
+
+    @property
+    def config(self) -> Config:
+        """Of the gateway."""
+        return self._sessions.config
 
     # --- deciding
 

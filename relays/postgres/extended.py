@@ -6,29 +6,24 @@ bound: then its values are known, and it may be held. Execute is decided again w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relays.commands import CLIENT, SERVER, Commands, Conversation, Send, Turn
 from relays.postgres import codec, params, reports
 from relays.postgres.codec import HEADER
+from relays.postgres.judging import Judging, Refused
 from relays.postgres.replies import Reply
 from relays.postgres.statements import INLINE, MAX_NAMES, Portal, Reading, Statement, bound, read
+from relays.wire import RemoteProtocolError
 from rules.sql.postgres import is_small
-
-if TYPE_CHECKING:
-    from relays.postgres.relay import PostgresRelay
-
-    type Self = PostgresRelay
-else:
-    type Self = Any
 
 _P, _B, _D, _E, _C = b"PBDEC"
 
 
-class Extended:
+class Extended(Judging):
     """The part of PostgresRelay that speaks the extended protocol."""
 
-    def _pass_extended(self: Self, kind: int, data: bytes, at: int, stop: int) -> bool | bytes | None:
+    def _pass_extended(self, kind: int, data: bytes, at: int, stop: int) -> bool | bytes | None:
         """As `PostgresRelay._pass`, for the messages of this protocol."""
         body = data[at + HEADER : stop]
         if kind == _B:
@@ -43,7 +38,7 @@ class Extended:
             return self._pass_close(body)
         return None
 
-    def _think_extended(self: Self, kind: int, raw: bytes) -> Commands:
+    def _think_extended(self, kind: int, raw: bytes) -> Commands:
         """As `PostgresRelay._think`."""
         yield from self._settle()
         body = raw[HEADER:]
@@ -55,11 +50,15 @@ class Extended:
             yield from self._think_execute(raw, codec.Execute.parse(body))
         else:
             if kind == _D:
-                yield from self._known(*_parts(codec.Describe.parse(body)))
-            verdict = self._pass(kind, raw, 0, len(raw))
-            yield Send(SERVER, verdict if isinstance(verdict, bytes) else raw)
+                what, name = _parts(codec.Describe.parse(body))
+                if what == b"S" or name not in self.names.cursors:
+                    yield from self._known(what, name)
+            if not self.replies.skipping:
+                verdict = self._pass_extended(kind, raw, 0, len(raw))
+                assert verdict, "what was waited for is there"
+                yield Send(SERVER, raw)
 
-    def _pass_sync(self: Self) -> bool | bytes:
+    def _pass_sync(self) -> bool | bytes:
         if self.replies.copying == "in":
             return b""  # the target ignores it (section 54.2.6)
         self.replies.sent_sync()
@@ -67,20 +66,18 @@ class Extended:
 
     # --- names
 
-    def _usable(self: Self, one: Statement | Portal) -> bool:
+    def _usable(self, one: Statement | Portal) -> bool:
         return one.confirmed or one.segment == self.replies.segment
 
-    def _known(self: Self, what: bytes, name: bytes) -> Conversation[Statement | Portal]:
+    def _known(self, what: bytes, name: bytes) -> Conversation[Statement | Portal]:
         """The statement (S) or portal (P) of that name, once it is certain which it is. Raises Refused where we know none."""
-        from relays.postgres.relay import Refused
-
         table: dict[bytes, Any] = self.names.statements if what == b"S" else self.names.portals
         while (one := table.get(name)) is not None and not self._usable(one):
             # made by a message before the last Sync, and not confirmed: until it is, the name may be another's
             if self.replies.unsynced:
                 yield Send(SERVER, codec.FLUSH)
-            self._turn = Turn()
-            yield self._turn
+            self._turn = turn = Turn()
+            yield turn
         if one is None:
             shown = name.decode("utf-8", "replace")
             if what == b"S":
@@ -91,7 +88,7 @@ class Extended:
 
     # --- Parse
 
-    def _pass_parse(self: Self, body: bytes) -> bool | None:
+    def _pass_parse(self, body: bytes) -> bool | None:
         message = codec.Parse.parse(body)
         reading = self.readings.get(message.sql, self.state)
         if reading is None:
@@ -104,7 +101,7 @@ class Extended:
         self._sent_parse(message, reading)
         return True
 
-    def _may_be_prepared(self: Self, reading: Reading) -> bool:
+    def _may_be_prepared(self, reading: Reading) -> bool:
         assert self.session is not None
         known = reading.known
         if known is not None and known.version == self.session.rules_version and known.allowed:
@@ -115,9 +112,7 @@ class Extended:
         # where rules could not know the values, Bind decides; what is held is held there, with its values on the card
         return decision.effect != "deny" or (reading.has_params and bool(decision.unknown))
 
-    def _think_parse(self: Self, raw: bytes, message: codec.Parse) -> Commands:
-        from relays.postgres.relay import Refused
-
+    def _think_parse(self, raw: bytes, message: codec.Parse) -> Commands:
         reading = yield from self._read(message.sql)
         if not self._may_be_prepared(reading):
             try:
@@ -125,10 +120,11 @@ class Extended:
             except Refused as refused:
                 yield from self._refuse_extended(refused.report, message.name)
                 return
-        self._sent_parse(message, reading)
-        yield Send(SERVER, raw)
+        if not self.replies.skipping:
+            self._sent_parse(message, reading)
+            yield Send(SERVER, raw)
 
-    def _sent_parse(self: Self, message: codec.Parse, reading: Reading) -> None:
+    def _sent_parse(self, message: codec.Parse, reading: Reading) -> None:
         replies, names = self.replies, self.names
         statement = Statement(message.name, reading, message.types, replies.segment)
         if message.name and message.name in names.statements:
@@ -136,13 +132,13 @@ class Extended:
             replies.sent(Reply("P", replies.segment))
             return
         if len(names.statements) >= MAX_NAMES:
-            raise codec.RemoteProtocolError("too many prepared statements in one session", "54000")
+            raise RemoteProtocolError("too many prepared statements in one session", "54000")
         names.statements[message.name] = statement
         replies.sent(Reply("P", replies.segment, entry=statement))
 
     # --- Bind
 
-    def _pass_bind(self: Self, body: bytes) -> bool | None:
+    def _pass_bind(self, body: bytes) -> bool | None:
         message = codec.Bind.parse(body)
         statement = self.names.statements.get(message.statement)
         if statement is None or not self._usable(statement):
@@ -159,7 +155,7 @@ class Extended:
         self._sent_bind(message, statement, reading.operation, decision)
         return True
 
-    def _think_bind(self: Self, raw: bytes, message: codec.Bind) -> Commands:
+    def _think_bind(self, raw: bytes, message: codec.Bind) -> Commands:
         statement = yield from self._known(b"S", message.statement)
         assert isinstance(statement, Statement)
         reading = statement.reading
@@ -170,25 +166,32 @@ class Extended:
         if reading.has_params or message.values:
             operation = bound(reading, params.decode(message, statement.types), raw)
         decision = yield from self._decide(operation)
-        masking = yield from self._check_masks(reading, decision)
-        self._sent_bind(message, statement, operation, decision).masking = masking
+        judged = yield from self._check_masks(reading, decision)
+        if self.replies.skipping:
+            return  # an earlier message has failed meanwhile: the server would ignore it
+        portal = self._sent_bind(message, statement, operation, decision)
+        portal.judged = judged
         yield Send(SERVER, raw)
+        if judged is not None:
+            # rows without a description cannot be masked, and the client need not ask for one
+            self.replies.sent(Reply("D", self.replies.segment, entry=portal, internal=True))
+            yield Send(SERVER, codec.Describe(b"P", message.portal).build())
 
-    def _sent_bind(self: Self, message: codec.Bind, statement: Statement, operation: Any, decision: Any) -> Portal:
+    def _sent_bind(self, message: codec.Bind, statement: Statement, operation: Any, decision: Any) -> Portal:
         replies, names = self.replies, self.names
         portal = Portal(message.portal, statement, message, operation, decision, replies.segment)
         if message.portal and message.portal in names.portals:
             replies.sent(Reply("B", replies.segment))  # the server refuses it
             return portal
         if len(names.portals) >= MAX_NAMES:
-            raise codec.RemoteProtocolError("too many portals in one session", "54000")
+            raise RemoteProtocolError("too many portals in one session", "54000")
         names.portals[message.portal] = portal
         replies.sent(Reply("B", replies.segment, entry=portal))
         return portal
 
     # --- Execute, Describe, Close
 
-    def _pass_execute(self: Self, body: bytes) -> bool | None:
+    def _pass_execute(self, body: bytes) -> bool | None:
         message = codec.Execute.parse(body)
         portal = self.names.portals.get(message.portal)
         if portal is None or not self._usable(portal):
@@ -199,16 +202,21 @@ class Extended:
         self._sent_execute(portal)
         return True
 
-    def _think_execute(self: Self, raw: bytes, message: codec.Execute) -> Commands:
+    def _think_execute(self, raw: bytes, message: codec.Execute) -> Commands:
         portal = yield from self._known(b"P", message.portal)
         assert isinstance(portal, Portal)
         assert self.session is not None
         if portal.decision.version != self.session.rules_version:
             portal.decision = yield from self._decide(portal.operation)
-        self._sent_execute(portal)
-        yield Send(SERVER, raw)
+            judged = yield from self._check_masks(portal.statement.reading, portal.decision)
+            if judged is not None and portal.judged is None:
+                raise Refused(reports.error(reports.DENIED, "columns are masked now: bind the statement again"))
+            portal.judged = judged
+        if not self.replies.skipping:
+            self._sent_execute(portal)
+            yield Send(SERVER, raw)
 
-    def _sent_execute(self: Self, portal: Portal) -> None:
+    def _sent_execute(self, portal: Portal) -> None:
         reading = portal.statement.reading
         if not portal.executed:
             portal.executed = True
@@ -218,9 +226,12 @@ class Extended:
                 # the portal that runs stays
                 self.names.portals[portal.name] = portal
         self.replies.head.begin()
-        self.replies.sent(Reply("E", self.replies.segment, reading=reading, portal=portal))
+        judged, operation = portal.judged, portal.decision.operation
+        if judged is not None:
+            self.replies.judged = judged
+        self.replies.sent(Reply("E", self.replies.segment, reading=reading, portal=portal, judged=judged, operation=operation))
 
-    def _pass_describe(self: Self, body: bytes) -> bool | None:
+    def _pass_describe(self, body: bytes) -> bool | None:
         message = codec.Describe.parse(body)
         table: dict[bytes, Any] = self.names.statements if message.what == b"S" else self.names.portals
         one = table.get(message.name)
@@ -232,7 +243,7 @@ class Extended:
         self.replies.sent(Reply("D", self.replies.segment, entry=one))
         return True
 
-    def _pass_close(self: Self, body: bytes) -> bool:
+    def _pass_close(self, body: bytes) -> bool:
         message = codec.CloseTarget.parse(body)
         if message.what == b"S":
             self.names.forget(message.name)
@@ -240,19 +251,6 @@ class Extended:
             self.names.portals.pop(message.name, None)
         self.replies.sent(Reply("C", self.replies.segment))
         return True
-
-    # --- refusing
-
-    def _refuse_extended(self: Self, report: bytes, name: bytes) -> Commands:
-        """Put a Parse in place of the message that must fail. Of the unnamed statement it also forgets what it was, as any Parse does."""
-        from relays.postgres.relay import REFUSED
-
-        self.record(SERVER, b"REFUSED " + codec.Report.parse(report[HEADER:]).get(b"M"))
-        if not name:
-            self.names.forget(b"")
-        self.replies.sent(Reply("P", self.replies.segment, error=report))
-        self._dropping = True
-        yield Send(SERVER, codec.Parse(name, REFUSED).build())
 
 
 def _parts(message: codec.Describe) -> tuple[bytes, bytes]:
@@ -268,6 +266,3 @@ def _shown(sql: bytes, bind: codec.Bind) -> bytes:
         shown = b"NULL" if value is None else value if bind.format_of(number - 1) == 0 else b"\\x" + value[:512].hex().encode()
         lines.append(b"-- $%d = %b" % (number, shown[:1024]))
     return b"\n".join(lines)
-
-
-__all__ = ["CLIENT", "Extended"]

@@ -265,15 +265,23 @@ def _started(target: Target, kind: int, body: bytes, logged_in: bool) -> bool:
 
 def ask_state(wire: Wire) -> Conversation[bytes]:
     """The one row that answers `state.QUERY`, on a connection that is ready."""
-    yield Send(SERVER, state.QUERY)
+    return (yield from one_row(wire, state.SQL))
+
+
+def one_row(wire: Wire, sql: bytes) -> Conversation[bytes]:
+    """The body of the last row that a simple query gives. Raises Unavailable when the target refuses it."""
+    yield Send(SERVER, codec.Query(sql).build())
     row = b""
+    failed = ""
     while True:
         kind, body = yield from wire.message(codec.BACKEND_LIMITS)
         if kind == ord("D"):
             row = body
         elif kind == ord("E"):
-            raise Unavailable("the target does not tell its session's state")
+            failed = codec.Report.parse(body).get(b"C").decode("ascii", "replace")[:5]
         elif kind == ord("Z"):
+            if failed:
+                raise Unavailable(f"the target does not answer what the gateway must know of it (SQLSTATE {failed})")
             return row
 
 

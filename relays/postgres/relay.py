@@ -8,7 +8,7 @@ transaction is. Only where nothing is open is an answer made here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from hopgate.errors import HopgateError
 from relays.commands import (
@@ -18,7 +18,6 @@ from relays.commands import (
     Close,
     Command,
     Commands,
-    Connect,
     Conversation,
     OpenSession,
     Ready,
@@ -26,56 +25,32 @@ from relays.commands import (
     Send,
     Side,
     Start,
-    Turn,
-    Withdrawn,
-    Work,
 )
 from relays.postgres import codec, login, reports, state
-from relays.postgres.codec import HEADER, SYNC, check_header, unpack_header
+from relays.postgres.beside import Canceller
+from relays.postgres.codec import HEADER, check_header, unpack_header
 from relays.postgres.extended import Extended
-from relays.postgres.replies import FAILED, IDLE, Replies, Reply
+from relays.postgres.judging import ASKED, SENT, Refused
+from relays.postgres.masks import Judged
+from relays.postgres.replies import IDLE, Reply
 from relays.postgres.startup import CancelRequest, Startup, StartupRefused
-from relays.postgres.statements import INLINE, MAX_NAMES, Names, Reading, Readings, read
-from relays.relay import Relay
+from relays.postgres.statements import INLINE, Reading, read
 from relays.wire import ProtocolError, RemoteProtocolError
-from rules.model import Decision, Operation
+from rules.model import Decision
 from rules.sql.postgres import is_small
-from rules.sql.session import SessionState
 
-# what stands in the place of a refused statement: it is no SQL, so the server refuses it before it looks at anything
-REFUSED: Final = b"hopgate refused this statement"
-
-_NO_CHANGE: Final = 0
-_SENT: Final = 1  # a statement is under way after which the session may be another
-_ASKED: Final = 2  # the server has been asked what the session is now
-_FAILED: Final = 3  # it cannot be asked before the failed transaction ends
+if TYPE_CHECKING:
+    pass
 
 
-class Refused(Exception):
-    """A message may not go on. `report` is the ErrorResponse that the client gets for it."""
-
-    def __init__(self, report: bytes) -> None:
-        super().__init__()
-        self.report = report
-
-
-class PostgresRelay(Extended, Relay):
+class PostgresRelay(Extended):
     """One client and its target."""
 
-    kind = "postgres"
-    direct_tls: ClassVar[tuple[str, ...] | None] = (login.ALPN,)
+    direct_tls = (login.ALPN,)
 
     def __init__(self) -> None:
         super().__init__()
-        self.names = Names()
-        self.replies = Replies(self.names)
-        self.readings = Readings()
-        self.state = SessionState(prepared=self.names.prepared)
         self.version = codec.PROTOCOL_3_0
-        self._change = _NO_CHANGE
-        self._transaction_changed = False
-        self._turn: Turn | None = None
-        self._dropping = False  # what comes before the next Sync is not sent: the server would skip it
         self._pieces: list[bytes] = []  # of a message that has not come whole
         self._have = self._need = 0
         self._stream_dropped = False
@@ -83,7 +58,6 @@ class PostgresRelay(Extended, Relay):
         self._stopped_at: tuple[bytes, bytes, int] | None = None
         self._told: list[bytes] = []  # for the client, between two messages of the server
         self._target_key: codec.BackendKeyData | None = None
-        self._early: Decision | None = None
 
     # --- start-up
 
@@ -112,6 +86,8 @@ class PostgresRelay(Extended, Relay):
         self.replies.parameters = dict(target.parameters)
         self.replies.head.tell = self._recorded
         self.replies.changed = self._parameter_changed
+        self.replies.counted = session.masked
+        yield from self._prepare_masks(session)
         if client_wire.waiting:
             raise RemoteProtocolError("the client speaks before the server is ready", "08P01")
         key = login.new_key(client.version)
@@ -130,7 +106,7 @@ class PostgresRelay(Extended, Relay):
     # --- from the target
 
     def pass_server(self, data: bytes) -> bytes | None:
-        if self._change or self._turn is not None or self._told:
+        if self._change or self._turn is not None or self._told or self._defined:
             return None
         out = self.replies.scan(data)
         if self.replies.ready:
@@ -153,43 +129,6 @@ class PostgresRelay(Extended, Relay):
         if self._turn is not None and self._settled:
             turn, self._turn = self._turn, None
             self.wake(turn)
-
-    def _account(self) -> None:
-        """Tell the session what the client has been given. What is over its limits is found by the next operation."""
-        assert self.session is not None
-        self.session.account(bytes=self.replies.bytes, rows=self.replies.rows)
-        self.replies.bytes = self.replies.rows = 0
-
-    def _after_ready(self) -> Commands:
-        """The server is ready: ask what the session has become, if the last statement may have changed it."""
-        replies = self.replies
-        if self._change == _ASKED and not replies.queue:
-            self._change = _NO_CHANGE
-            if replies.internal_failed:
-                raise RemoteProtocolError("the target does not tell its session's state", "08P01")
-            self.state = state.parse_state(replies.state_row, self.names.prepared)
-            self._transaction_changed = self._transaction_changed and replies.status != IDLE
-        elif self._change in (_SENT, _FAILED) and not replies.queue:
-            if replies.status == FAILED:
-                self._change = _FAILED
-                self.state = _unknown(self.state)
-            else:
-                self._transaction_changed = replies.status != IDLE
-                self._change = _ASKED
-                replies.state_row, replies.internal_failed = b"", False
-                replies.sent_query(Reply("Q", replies.segment, internal=True))
-                yield Send(SERVER, state.QUERY)
-
-    @property
-    def _settled(self) -> bool:
-        return not self.replies.queue and self._change in (_NO_CHANGE, _FAILED)
-
-    def _parameter_changed(self, name: bytes, value: bytes) -> None:
-        """A setting that the server reports has another value: some decide how the next statement is read."""
-        if name == b"standard_conforming_strings":
-            self.state = _replaced(self.state, standard_conforming_strings=value == b"on")
-        elif name == b"client_encoding" and value != b"UTF8":
-            self.state = _replaced(self.state, client_encoding=value.decode("ascii", "replace"))
 
     # --- from the client
 
@@ -288,7 +227,7 @@ class PostgresRelay(Extended, Relay):
             return True
         if kind in _COPY:
             return self._pass_copy(kind)
-        if self._change in (_SENT, _ASKED):
+        if self._change in (SENT, ASKED):
             return None
         return self._pass_extended(kind, data, at, stop)
 
@@ -306,7 +245,7 @@ class PostgresRelay(Extended, Relay):
     # --- simple queries
 
     def _pass_query(self, body: bytes) -> bool | None:
-        if self._change in (_SENT, _ASKED):
+        if self._change in (SENT, ASKED):
             return None
         sql = body[:-1]
         reading = self.readings.get(sql, self.state)
@@ -321,7 +260,7 @@ class PostgresRelay(Extended, Relay):
         if decision is None:
             return None
         reading.known = decision
-        self._sent_query(reading)
+        self._sent_query(reading, decision.operation)
         return True
 
     def _think_query(self, raw: bytes) -> Commands:
@@ -330,103 +269,27 @@ class PostgresRelay(Extended, Relay):
         reading = yield from self._read(sql)
         try:
             decision = yield from self._decide(reading.operation, reading.known)
-            yield from self._check_masks(reading, decision)
+            judged = yield from self._check_masks(reading, decision)
         except Refused as refused:
             yield from self._refuse_query(refused.report)
             return
-        self._sent_query(reading)
-        yield Send(SERVER, raw)
+        if not self.replies.skipping:
+            self._sent_query(reading, decision.operation, judged)
+            yield Send(SERVER, raw)
 
-    def _sent_query(self, reading: Reading) -> None:
+    def _sent_query(self, reading: Reading, operation: str, judged: Judged | None = None) -> None:
         replies = self.replies
         self.record(CLIENT, reading.text)
         self._sent(reading)
-        replies.sent_query(Reply("Q", replies.segment, reading=reading))
-
-    def _sent(self, reading: Reading) -> None:
-        """A statement is about to run: what of it concerns the statements after it."""
-        self.replies.copy_over = False
-        if reading.changes or self._transaction_changed or self._change == _FAILED:
-            self._change = _SENT
-        if reading.cursors:
-            self.names.portals.clear()
-            if reading.forgets_all:
-                self.names.forget_all()
-            for name in reading.declares:
-                if len(self.names.cursors) < MAX_NAMES:
-                    self.names.cursors.add(name.encode("utf-8", "surrogateescape"))
-            for name in reading.forgets:
-                self.names.forget(name.encode("utf-8", "surrogateescape"))
-
-    # --- deciding
-
-    def _read(self, sql: bytes) -> Conversation[Reading]:
-        """What a text means in this session; read elsewhere when it is long."""
-        known = self.readings.get(sql, self.state)
-        if known is not None:
-            return known
-        here = self.state
-        if len(sql) <= INLINE and is_small(sql):
-            reading = read(sql, here)
-        else:
-            reading = yield Work(lambda: read(sql, here))
-        self.readings.keep(reading)
-        found: Reading = reading
-        return found
-
-    def _decide_now(self, operation: Operation, known: Decision | None) -> Decision | None:
-        """An allowing decision that needs no waiting and hides nothing, or None."""
-        assert self.session is not None
-        decision = self.session.authorize_now(operation, known)
-        if decision is not None and decision.masks:
-            self._early = decision  # what is masked needs thought, but is not to be decided twice
-            return None
-        return decision
-
-    def _decide(self, operation: Operation, known: Decision | None = None) -> Conversation[Decision]:
-        """Raises Refused with what to tell the client."""
-        early, self._early = self._early, None
-        if early is not None:
-            return early
-        try:
-            decision: Decision = yield from self.decide(operation, known)
-        except Withdrawn:
-            raise Refused(reports.error(reports.CANCELED, "canceling statement due to user request")) from None
-        if not decision.allowed:
-            raise Refused(reports.denied(decision))
-        return decision
-
-    def _check_masks(self, reading: Reading, decision: Decision) -> Conversation[Any]:
-        """Raises Refused where masks forbid the statement. Gives what masks its results."""
-        if decision.masks:
-            raise Refused(reports.error(reports.DENIED, "masked columns cannot be read here yet"))
-        yield from ()
-        return None
-
-    def _settle(self) -> Conversation[None]:
-        """Wait until the session is known to be what the next statement will find. Raises Refused where that would be for ever."""
-        if self._change == _SENT and self.replies.unsynced:
-            sentence = "what changes the session must be followed by Sync before the next statement"
-            raise Refused(reports.error(reports.UNSUPPORTED, sentence))
-        while self._change in (_SENT, _ASKED):
-            self._turn = Turn()
-            yield self._turn
+        if judged is not None:
+            replies.judged = judged
+        replies.sent_query(Reply("Q", replies.segment, reading=reading, judged=judged, operation=operation))
 
     # --- refusing
 
     def _refuse(self, report: bytes) -> Commands:
         """A message of the extended protocol may not go on: the server gets one that fails in its place."""
         yield from self._refuse_extended(report, b"hopgate")
-
-    def _refuse_query(self, report: bytes) -> Commands:
-        """A simple query may not run."""
-        replies = self.replies
-        self.record(SERVER, b"REFUSED " + codec.Report.parse(report[HEADER:]).get(b"M"))
-        if replies.idle and replies.status in (IDLE, FAILED):
-            yield Send(CLIENT, report + codec.ReadyForQuery(replies.status).build())
-            return
-        replies.sent_query(Reply("Q", replies.segment, error=report))
-        yield Send(SERVER, codec.Query(REFUSED).build())
 
     def held(self, side: Side, decision: Decision) -> Iterable[Command]:
         if self.replies.between:
@@ -477,33 +340,5 @@ class PostgresRelay(Extended, Relay):
         self.record(SERVER, text)
 
 
-class Canceller(Relay):
-    """Tells the target to stop what a session does, on a connection of its own (section 54.2.8)."""
-
-    kind = "postgres"
-
-    def __init__(self, request: CancelRequest) -> None:
-        super().__init__()
-        self._request = request
-
-    def conversation(self) -> Conversation[None]:
-        yield from login.connect(self)
-        yield Send(SERVER, self._request.build())
-        yield Close()
-
-
-def _replaced(found: SessionState, **changes: Any) -> SessionState:
-    from dataclasses import replace
-
-    return replace(found, **changes)
-
-
-def _unknown(found: SessionState) -> SessionState:
-    """The state inside of a failed transaction that had changed it."""
-    return _replaced(found, schemas=None)
-
-
 _SKIPPED: Final = frozenset(b"PBDECHQF")  # what a server ignores between an error and the next Sync
 _COPY: Final = frozenset(b"dcf")
-
-__all__ = ["INLINE", "REFUSED", "SYNC", "Canceller", "Connect", "PostgresRelay", "Refused"]

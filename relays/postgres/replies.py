@@ -8,18 +8,24 @@ speaks out of turn may not be the server that we think.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from relays.postgres import codec
 from relays.postgres.codec import BACKEND_LIMITS, HEADER, check_header, unpack_header
+from relays.postgres.copying import CopyMasker
+from relays.postgres.masked_rows import RowMasker
+from relays.postgres.masks import Judged
 from relays.postgres.results import Head
+from relays.postgres.secrets_in_results import Secrets
 from relays.postgres.statements import Names, Portal, Reading, Statement
 from relays.wire import RemoteProtocolError
 
 IDLE: Final = b"I"
 IN_TRANSACTION: Final = b"T"
 FAILED: Final = b"E"
+
+MAX_MASKED: Final = 256 << 20  # bytes of one row, where something in it might have to be hidden
 
 _D: Final = ord("D")
 _COPY_DATA: Final = ord("d")
@@ -30,7 +36,22 @@ _STREAMED: Final = frozenset({_D, _COPY_DATA})
 class Reply:
     """The answer that one forwarded message will have. `kind` is that message's type: Q, P, B, D, E, C or S."""
 
-    __slots__ = ("columns", "entry", "error", "failed", "internal", "kind", "masker", "portal", "reading", "segment", "statement_index")
+    __slots__ = (
+        "copy_masker",
+        "entry",
+        "error",
+        "failed",
+        "index",
+        "internal",
+        "judged",
+        "kind",
+        "masker",
+        "operation",
+        "portal",
+        "reading",
+        "ready",
+        "segment",
+    )
 
     def __init__(
         self,
@@ -42,6 +63,8 @@ class Reply:
         portal: Portal | None = None,
         error: bytes = b"",
         internal: bool = False,
+        judged: Judged | None = None,
+        operation: str = "",
     ) -> None:
         self.kind = kind
         self.segment = segment
@@ -50,10 +73,13 @@ class Reply:
         self.portal = portal  # what is executed
         self.error = error  # of a message that was put in place of a refused one: what its ErrorResponse becomes
         self.internal = internal  # asked by the gateway: the client sees nothing of it
+        self.judged = judged  # what is masked in the answer; None: nothing
+        self.operation = operation  # its id in the ledger
         self.failed = False
-        self.masker: Any = None
-        self.columns: tuple[codec.Column, ...] | None = None
-        self.statement_index = 0  # which statement of a simple query is being answered
+        self.index = 0  # which statement of a simple query is being answered
+        self.ready = False  # `masker` is what it must be for the result that comes
+        self.masker: RowMasker | None = None
+        self.copy_masker: CopyMasker | None = None
 
 
 class Replies:
@@ -76,11 +102,13 @@ class Replies:
         self.internal_failed = False
         self.ready = False  # a ReadyForQuery has come in the buffer that was scanned last
         self.head = Head()
-        self.masked: Callable[[Reply, tuple[codec.Column, ...]], Any] | None = None  # a masker for a result set, or None
-        self.quiet: Callable[[Reply | None, codec.Report, bool], codec.Report] | None = None  # what of an error may be told
+        self.secrets: Secrets | None = None  # what must not come back, whatever the rules say
+        self.judged: Judged | None = None  # of the last statement with masks: what comes later may still be about it
+        self.counted: Callable[[str, Mapping[str, int]], None] | None = None  # values were hidden in the answer to an operation
         self.changed: Callable[[bytes, bytes], None] | None = None  # a ParameterStatus
         self._pieces: list[bytes] = []  # of a message that has not come whole
         self._have = self._need = 0
+        self._suspicious = False  # some spelling of a secret stands in what is scanned
         self._skip = 0  # bytes of a message that is forwarded before it has come whole
         self._handlers: dict[int, Callable[[bytes, int, int], bytes | None]] = {
             ord("1"): self._made,
@@ -135,6 +163,7 @@ class Replies:
         out: list[bytes] = []
         at = start = 0
         self.ready = False
+        secrets = self.secrets
         if self._skip:
             at = min(self._skip, len(data))
             self._skip -= at
@@ -147,12 +176,13 @@ class Replies:
             self._pieces, self._have, self._need = [], 0, 0
         end = len(data)
         self.bytes += end
+        self._suspicious = secrets is not None and secrets.found_in(data)
         while at + HEADER <= end:
             kind, length = unpack_header(data, at)
             if kind == _D and self.queue:
-                after = self._rows(data, at, length, out, start)
+                after, passed = self._rows(data, at, length, out, start)
                 if after > at:
-                    if self.queue[0].masker is not None or self.queue[0].internal:
+                    if not passed:
                         start = after
                     at = after
                     continue
@@ -160,7 +190,7 @@ class Replies:
                 check_header(kind, length, BACKEND_LIMITS)
             stop = at + 1 + length
             if stop > end:
-                if kind in _STREAMED and self._streams(kind):
+                if kind in _STREAMED and self._streams(kind, length):
                     self._skip = stop - end
                     self.rows += 1
                     at = end
@@ -168,11 +198,12 @@ class Replies:
                     self._need = stop - at
                 break
             if kind == _COPY_DATA:
-                if self.copying != "out":
-                    raise RemoteProtocolError("the target sends COPY data that nobody asked for")
-                if self.head.left:
-                    self.head.copy(data[at + HEADER : stop])
-                self.rows += 1
+                copied = self._copied(data, at, stop)
+                if copied is not None:
+                    if start < at:
+                        out.append(data[start:at])
+                    out.append(copied)
+                    start = stop
                 at = stop
                 continue
             handler = self._handlers.get(kind)
@@ -194,27 +225,58 @@ class Replies:
             out.append(data[start:at])
         return out[0] if len(out) == 1 else b"".join(out)
 
-    def _rows(self, data: bytes, at: int, length: int, out: list[bytes], start: int) -> int:
-        """Take the whole DataRow messages that begin at `at`; where they end. Masked ones go to `out` themselves."""
+    def _rows(self, data: bytes, at: int, length: int, out: list[bytes], start: int) -> tuple[int, bool]:
+        """Take the whole DataRow messages that begin at `at`: where they end, and whether they pass as they are. Others go to `out`."""
         reply = self.queue[0]
         if reply.kind not in "QE":
             raise RemoteProtocolError("the target sends rows that nobody asked for")
-        masker = reply.masker
-        if masker is not None:
-            masked, after = masker.feed(data, at)
-            if after > at:
-                if start < at:
-                    out.append(data[start:at])
-                out.append(masked)
-                self._walk(masked, 0, len(masked))
-            return int(after)
         if reply.internal:
             stop = at + 1 + length
             if stop > len(data):
-                return at
+                return at, False
             self.state_row = data[at + HEADER : stop]
-            return stop
-        return self._walk(data, at, len(data))
+            return stop, False
+        if not reply.ready:
+            self._prepare(reply)
+        masker = reply.masker
+        if masker is None and self._suspicious and self.secrets is not None:
+            masker = reply.masker = self.secrets.rows(data, at)
+        if masker is None:
+            return self._walk(data, at, len(data)), True
+        masked, after = masker.feed(data, at)
+        if after > at:
+            if start < at:
+                out.append(data[start:at])
+            out.append(masked)
+            self._walk(masked, 0, len(masked))
+        return after, False
+
+    def _prepare(self, reply: Reply) -> None:
+        """The rows of an Execute begin: their description came with the answer to a Describe of ours."""
+        reply.ready = True
+        if reply.judged is not None and reply.portal is not None:
+            if reply.portal.columns is None:
+                raise RemoteProtocolError("the target sends rows that it has not described")
+            reply.masker = reply.judged.rows(0, reply.portal.columns)
+
+    def _copied(self, data: bytes, at: int, stop: int) -> bytes | None:
+        """One CopyData message of the target; what stands in its place, if it does not pass."""
+        if self.copying != "out":
+            raise RemoteProtocolError("the target sends COPY data that nobody asked for")
+        self.rows += 1
+        masker = self.queue[0].copy_masker
+        if masker is None and not self._suspicious:
+            if self.head.left:
+                self.head.copy(data[at + HEADER : stop])
+            return None
+        payload = data[at + HEADER : stop]
+        if masker is not None:
+            payload = masker.feed(payload)
+        elif self.secrets is not None:
+            payload = self.secrets.text(payload)
+        if self.head.left:
+            self.head.copy(payload)
+        return codec.message(b"d", payload)
 
     def _walk(self, data: bytes, at: int, end: int) -> int:
         rows, head = 0, self.head
@@ -230,14 +292,19 @@ class Replies:
         self.rows += rows
         return at
 
-    def _streams(self, kind: int) -> bool:
-        """Whether a message of this kind may go on before it has come whole."""
+    def _streams(self, kind: int, length: int) -> bool:
+        """Whether a message may go on before it has come whole: not where something in it might have to be hidden."""
         if kind == _COPY_DATA:
             if self.copying != "out":
                 raise RemoteProtocolError("the target sends COPY data that nobody asked for")
+            reply = self.queue[0]
+        else:
+            reply = self._front("QE", "rows")
+        if self.secrets is None and reply.judged is None and not reply.internal:
             return True
-        reply = self._front("QE", "rows")
-        return reply.masker is None and not reply.internal
+        if length > MAX_MASKED:
+            raise RemoteProtocolError(f"a row is longer than the {MAX_MASKED >> 20} MiB that can be looked through", "54000")
+        return False
 
     def _front(self, kinds: str, what: str) -> Reply:
         if not self.queue or self.queue[0].kind not in kinds:
@@ -271,17 +338,24 @@ class Replies:
         if reply.kind == "D":
             self.queue.popleft()
             target = reply.entry
-            if target is not None and (reply.internal or self.masked is not None):
-                columns = codec.RowDescription.parse(data[at + HEADER : stop]).columns
-                if isinstance(target, Portal) and target.masking is not None:
-                    target.columns = columns
+            if isinstance(target, Portal) and target.judged is not None:
+                target.columns = codec.RowDescription.parse(data[at + HEADER : stop]).columns
             return b"" if reply.internal else None
         if reply.internal:
             return b""
         self.head.begin()
-        if reply.reading is not None and reply.reading.masking is not None and self.masked is not None:
-            reply.masker = self.masked(reply, codec.RowDescription.parse(data[at + HEADER : stop]).columns)
+        reply.ready = True
+        self._end_masks(reply)
+        if reply.judged is not None:
+            reply.masker = reply.judged.rows(reply.index, codec.RowDescription.parse(data[at + HEADER : stop]).columns)
         return None
+
+    def _end_masks(self, reply: Reply) -> None:
+        """A result is over: tell how many values of it were hidden."""
+        for masker in (reply.masker, reply.copy_masker):
+            if masker is not None and self.counted is not None and masker.counts:
+                self.counted(reply.operation, masker.counts)
+        reply.masker = reply.copy_masker = None
 
     def _no_data(self, data: bytes, at: int, stop: int) -> bytes | None:
         reply = self._front("D", "a description")
@@ -295,8 +369,8 @@ class Replies:
             if reply.reading is not None:
                 self._learn(reply.reading)
         self.copying = ""
-        reply.masker = None
-        reply.statement_index += 1
+        self._end_masks(reply)
+        reply.index += 1
         if reply.internal:
             return b""
         self.head.end(data[at + HEADER : stop - 1])
@@ -325,7 +399,7 @@ class Replies:
             self._skip_to_sync()
         if reply is None:
             return self._told(None, report, data, at, stop)
-        reply.masker = None
+        self._end_masks(reply)
         reply.failed = True
         if reply.internal:
             self.internal_failed = True
@@ -336,11 +410,17 @@ class Replies:
         self.head.failed(report)
         return self._told(reply, report, data, at, stop)
 
-    def _told(self, reply: Reply | None, report: codec.Report, data: bytes, at: int, stop: int) -> bytes | None:
-        if self.quiet is None:
-            return None
-        told = self.quiet(reply, report, True)
-        return None if told is report else told.build(b"E")
+    def _told(self, reply: Reply | None, report: codec.Report, data: bytes, at: int, stop: int, kind: bytes = b"E") -> bytes | None:
+        """What of an error or notice may be told: it can quote values that are masked."""
+        told = report
+        if reply is not None and reply.judged is not None:
+            told = reply.judged.report(told, reply.index if reply.kind == "Q" else 0)
+        elif self.judged is not None:
+            # a constraint that was deferred fails at the end, a notice comes at any time
+            told = self.judged.report(told)
+        if self._suspicious and self.secrets is not None:
+            told = self.secrets.report(told)
+        return None if told is report else told.build(kind)
 
     def _skip_to_sync(self) -> None:
         """After an error the target ignores everything up to the next Sync: none of it was made."""
@@ -372,10 +452,7 @@ class Replies:
 
     def _notice(self, data: bytes, at: int, stop: int) -> bytes | None:
         report = codec.Report.parse(data[at + HEADER : stop])
-        if self.quiet is None:
-            return None
-        told = self.quiet(self.queue[0] if self.queue else None, report, False)
-        return None if told is report else told.build(b"N")
+        return self._told(self.queue[0] if self.queue else None, report, data, at, stop, b"N")
 
     def _notification(self, data: bytes, at: int, stop: int) -> bytes | None:
         codec.NotificationResponse.parse(data[at + HEADER : stop])
@@ -405,6 +482,8 @@ class Replies:
         if reply.internal:
             raise RemoteProtocolError("the target answers a query with a COPY")
         self.copying = "out"
+        if reply.judged is not None:
+            reply.copy_masker = reply.judged.copy(reply.index if reply.kind == "Q" else 0)
         self.head.begin()
         return None
 

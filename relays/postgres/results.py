@@ -13,14 +13,17 @@ HEAD_BYTES: Final = 65_536
 class Head:
     """Gathers rows of one result, as they are after masking, until its budget is spent."""
 
-    __slots__ = ("_cut", "_parts", "bytes", "left", "tell")
+    __slots__ = ("_parts", "bytes", "left", "tell")
 
     def __init__(self, size: int = HEAD_BYTES) -> None:
         self.bytes = size  # budget of a result
         self.left = size
         self.tell: Callable[[bytes], None] | None = None
         self._parts: list[bytes] = []
-        self._cut = False
+
+    def size(self, size: int) -> None:
+        """Set the budget of a result, in bytes."""
+        self.bytes = self.left = size
 
     def begin(self) -> None:
         """A result starts."""

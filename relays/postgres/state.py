@@ -22,16 +22,13 @@ _MAX_SCHEMAS: Final = 64
 
 # Every name is qualified and no operator is used: what the query means must not depend on the search path that it asks about.
 # json_build_array takes any number of arguments (VARIADIC "any").
-QUERY: Final = Query(
-    (
-        "SELECT pg_catalog.json_build_array(pg_catalog.current_database(), current_user, session_user,"
-        " pg_catalog.current_schemas(false),"
-        " pg_catalog.current_setting('standard_conforming_strings'),"
-        " pg_catalog.current_setting('client_encoding'), "
-        + ", ".join(f"pg_catalog.current_setting('{name}', true)" for name in DEFAULTS)
-        + ")"
-    ).encode()
-).build()
+SQL: Final = (
+    "SELECT pg_catalog.json_build_array(pg_catalog.current_database(), current_user, session_user,"
+    " pg_catalog.current_schemas(false),"
+    " pg_catalog.current_setting('standard_conforming_strings'),"
+    " pg_catalog.current_setting('client_encoding'), " + ", ".join(f"pg_catalog.current_setting('{name}', true)" for name in DEFAULTS) + ")"
+).encode()
+QUERY: Final = Query(SQL).build()
 
 
 def parse_state(row: bytes, prepared: Mapping[str, Prepared]) -> SessionState:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relays.postgres.codec import Bind, Column
+from relays.postgres.masks import Judged
 from rules.model import UNKNOWN, Decision, Operation
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
 from rules.sql.postgres import operation_from, operation_of
@@ -44,8 +45,7 @@ class Reading:
     forgets_all: bool = False
     declares: tuple[str, ...] = ()
     cursors: bool = False  # opens or closes portals by SQL
-    lineage: Any = None  # of each statement, where masks needed it
-    masking: Any = None
+    defines: bool = False  # may change the schema
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +57,6 @@ class Statement:
     types: tuple[int, ...]
     segment: int
     confirmed: bool = False
-    columns: tuple[Column, ...] | None = None  # as last described
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +70,7 @@ class Portal:
     decision: Decision
     segment: int
     confirmed: bool = False
-    masking: Any = None
+    judged: Judged | None = None  # what is masked of its rows
     columns: tuple[Column, ...] | None = None
     executed: bool = False
 
@@ -138,6 +137,7 @@ def reading_of(operation: Operation, text: bytes, state: SessionState) -> Readin
     found.has_params = any(facts.get("params") is UNKNOWN for facts in every)
     found.reuses = "execute" in verbs
     found.changes = bool(effects & _CHANGING) or not operation.complete or "prepare" in verbs or "reset" in verbs
+    found.defines = "ddl" in effects or found.changes
     if "ddl" in effects and b"schema" in text.lower():
         found.changes = True  # a schema that comes or goes may be one of the search path
     if verbs & _NAMING or not operation.complete:
