@@ -142,7 +142,9 @@ class Mask:
             flow.websocket = None
             close_server(flow.client_conn, flow.server_conn)
         else:
-            response.headers.fields = self._headers(exchange, response.headers.fields, plan)
+            # extensions were not asked for (addons.inject): one that inflates messages would have no bound
+            asked = tuple(entry for entry in response.headers.fields if entry[0].lower() != b"sec-websocket-extensions")
+            response.headers.fields = self._headers(exchange, asked, plan)
             response.data.reason = b"Switching Protocols"
 
     def _planned(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response, decoded: bytes) -> Plan | None:

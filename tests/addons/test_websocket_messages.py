@@ -7,6 +7,7 @@ import hashlib
 import os
 import struct
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,10 +49,12 @@ class Server:
     def __init__(self) -> None:
         self.got: list[tuple[str, object]] = []
         self.say: list[bytes] = []
+        self.extensions = b""
 
     def __call__(self, connection: Connection) -> None:
         accept = base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
         head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Secret: hunter2-secret\r\n"
+        head += b"Sec-WebSocket-Extensions: " + self.extensions + b"\r\n" if self.extensions else b""
         connection.sock.sendall(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + b"".join(self.say))
         protocol = wsproto.Connection(wsproto.ConnectionType.SERVER)
         while data := connection.read():
@@ -194,6 +197,17 @@ def test_what_the_server_says_is_masked(gateway: Gateway, server: Server) -> Non
     assert events[0].data == '{"password":"[redacted]","key":"[redacted]"}'
     assert isinstance(events[1], wsproto.events.CloseConnection)
     assert not events[1].reason
+
+
+def test_a_compression_that_was_not_asked_for_is_not_entered(gateway: Gateway, server: Server) -> None:
+    """The first bit of a compressed frame is then a protocol error on either side: nothing is inflated."""
+    compressor = zlib.compressobj(wbits=-15)
+    packed = compressor.compress(b"a" * 100_000) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    compressed = frame(1, packed, masked=False)
+    server.extensions, server.say = b"permessage-deflate", [bytes([compressed[0] | 0x40]) + compressed[1:]]
+    opened = Socket(gateway)
+    assert b"extensions" not in opened.head.lower()
+    assert not any(isinstance(event, wsproto.events.TextMessage) for event in opened.events())
 
 
 def test_binary_from_the_server_is_refused_where_masks_apply(gateway: Gateway, server: Server) -> None:
