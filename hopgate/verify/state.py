@@ -95,9 +95,15 @@ def _unknown_sessions(gathered: Gathered, sessions: Collection[str]) -> list[Fin
 def _unknown_files(state: Path, gathered: Gathered) -> list[Finding]:
     top = state / "recordings"
     known = {evidence.file for evidence in gathered.values()}
-    names = [path.relative_to(top).as_posix() for path in sorted(top.glob("*/*/*/*.mitm"))]
-    return [
-        Finding("unknown", f"recordings/{name}", "no ledger knows this recording", matched[1] if (matched := FILE.fullmatch(name)) else "")
-        for name in names
-        if name not in known
-    ]
+    found = []
+    for path in sorted(top.glob("*/*/*/*.mitm")):
+        name = path.relative_to(top).as_posix()
+        if name in known:
+            continue
+        session = matched[1] if (matched := FILE.fullmatch(name)) else ""
+        if path.is_file() and not path.is_symlink() and path.stat().st_size == 0:
+            # made before the ledger's line, which did not get onto a full disk or past a kill; nothing is in it to be false
+            found.append(Finding("interrupted", f"recordings/{name}", "the session ended before the ledger had its beginning", session))
+        else:
+            found.append(Finding("unknown", f"recordings/{name}", "no ledger knows this recording", session))
+    return found

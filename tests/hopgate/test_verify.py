@@ -352,6 +352,14 @@ def test_a_recording_that_no_ledger_knows_is_found(state: Path) -> None:
     assert found(verify_state(state)) == [("unknown", "s7.mitm")]
 
 
+def test_an_empty_recording_that_no_ledger_knows_is_an_interruption(state: Path) -> None:
+    """A full disk takes the file and not the ledger's line: that is no forgery, and there is nothing in it."""
+    file_of(state, "s1").with_name("s7.mitm").touch()
+    report = verify_state(state)
+    assert found(report) == [("interrupted", "s7.mitm")]
+    assert report.verdict == "interrupted"
+
+
 def test_only_the_sessions_asked_for_are_read(state: Path) -> None:
     file_of(state, "s1").write_bytes(b"")
     assert verify_state(state, sessions=["s2"]).verdict == "whole"
