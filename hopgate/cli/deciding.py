@@ -28,7 +28,9 @@ def explain(
     header: Annotated[list[str] | None, typer.Option("--header", help="A header of the request.", metavar="NAME: VALUE")] = None,
     body: Annotated[str | None, typer.Option("--body", help="The request's body; - reads it from stdin.", metavar="TEXT")] = None,
     sql: Annotated[str, typer.Option("--sql", help="A SQL text; - reads it from stdin.", metavar="SQL")] = "",
-    param: Annotated[list[str] | None, typer.Option("--param", help="The value of $1, then of $2 …", metavar="VALUE")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="The value of $1, then of $2 …, as text without a type.", metavar="VALUE")
+    ] = None,
     ssh: Annotated[str, typer.Option("--ssh", help="A command line; - reads it from stdin.", metavar="COMMAND")] = "",
     at: Annotated[str, typer.Option("--at", help="When, in the configured time zone; now when left out.", metavar="YYYY-MM-DDTHH:MM")] = "",
     peer: Annotated[str, typer.Option("--peer", help="From which address.", metavar="IP")] = "127.0.0.1",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from hopgate.cli.common import Misuse
 
@@ -12,9 +13,16 @@ if TYPE_CHECKING:
     from hopgate.config import ConnectionConfig
     from rules.model import Operation
 
+# a server takes such a text for a number or a truth value where it needs one: what it becomes is not known from the text
+_NUMBER: Final = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?"
+_AMBIGUOUS: Final = re.compile(rf"\s*(?:{_NUMBER}|t|true|y|yes|on|f|false|n|no|off)\s*", re.IGNORECASE | re.ASCII)
+
 
 def sql_operation(target: ConnectionConfig, text: str, params: list[str]) -> Operation:
-    """`text` may be - for stdin. `params` are the values of `$1` … as text; without any, the statement's are unknown. Raises Misuse."""
+    """`text` may be - for stdin. `params` are the values of `$1` …, sent as psql's \\bind sends them: as text, without a type.
+
+    Without any, the statement's are unknown. Raises Misuse.
+    """
     from hopgate.parsing import SqlReader
     from rules.sql.session import SessionState
 
@@ -26,8 +34,14 @@ def sql_operation(target: ConnectionConfig, text: str, params: list[str]) -> Ope
     async def read() -> Operation:
         reader = SqlReader(workers=1)
         try:
-            return await reader.facts_of(sent, state, params or None)
+            return await reader.facts_of(sent, state, [_bound(value) for value in params] or None)
         finally:
             await reader.close()
 
     return asyncio.run(read())
+
+
+def _bound(value: str) -> Any:
+    from rules.model import UNKNOWN
+
+    return UNKNOWN if _AMBIGUOUS.fullmatch(value) else value

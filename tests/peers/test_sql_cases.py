@@ -129,8 +129,11 @@ def test_live(outcomes: dict[str, Outcome], postgres: Postgres, row: dict[str, A
     assert (outcome.event["effect"], outcome.event["kind"]) == (row["effect"], "session" if row.get("session") else "sql")
     if "rules" in row:
         assert outcome.event["rules"] == row["rules"]
-    arrived = bool(postgres.mentions(outcome.marker))
-    assert arrived is (row["effect"] == "allow")
+    if "params" in row:  # what is bound later is parsed first, and never bound when that is denied
+        arrived = [line for line in postgres.mentions(outcome.marker) if "parse <unnamed>" not in line]
+    else:
+        arrived = postgres.mentions(outcome.marker)
+    assert bool(arrived) is (row["effect"] == "allow"), arrived
     if row["effect"] == "allow":
         assert outcome.sqlstate == row.get("fails", ""), outcome.told
         assert all(text in outcome.output for text in row.get("shows", ()))

@@ -65,8 +65,14 @@ def test_facts_masks_and_holds_are_shown(explain: Any, hopgate: Hopgate) -> None
 
 @pytest.mark.parametrize(
     ("params", "effect"),
-    [((), "deny"), (("--param=hidden",), "deny"), (("--param=shown",), "allow"), (("--param=shown", "--param=hidden"), "deny")],
-    ids=["not given", "refused", "harmless", "one of two refused"],
+    [
+        ((), "deny"),
+        (("--param=hidden",), "deny"),
+        (("--param=shown",), "allow"),
+        (("--param=shown", "--param=hidden"), "deny"),
+        (("--param=5",), "deny"),
+    ],
+    ids=["not given", "refused", "harmless", "one of two refused", "may be a number"],
 )
 def test_bound_values(explain: Any, params: tuple[str, ...], effect: str) -> None:
     text = "SELECT id FROM orders WHERE note = $1" + (" OR note = $2" if len(params) > 1 else "")
