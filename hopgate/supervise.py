@@ -32,6 +32,7 @@ from hopgate.health import HealthServer
 from hopgate.proxy_process import SHARED_PORT, SUPERVISOR
 from hopgate.state_lock import StateLock
 
+RELAYED: Final = ("postgres",)  # of listen:, what `python -m relays` speaks
 METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 START_SECONDS: Final = 30.0  # a proxy that does not listen by then is taken for hanging
 STOP_SECONDS: Final = 10.0  # grace between SIGTERM and SIGKILL; held requests are answered in it
@@ -74,11 +75,12 @@ class Supervisor:
         try:
             for worker in self.workers:
                 self._start(worker, lock, environment)
-            self._await_listener()
+            self._await_listeners()
             with self._health():
                 if self.stopping.is_set():
                     return 0
-                self.say(f"listening on {self._address}; {len(self.workers)} process{'es' if len(self.workers) > 1 else ''}")
+                addresses = ", ".join(str(address) for address in (self._address, *self._relayed))
+                self.say(f"listening on {addresses}; {len(self.workers)} process{'es' if len(self.workers) > 1 else ''}")
                 while not self.stopping.wait(_POLL):
                     self._restart_crashed(lock, environment)
         finally:
@@ -90,7 +92,7 @@ class Supervisor:
         workers = [
             {"name": w.name, "pid": w.process.pid if w.process else 0, "running": w.running, "restarts": w.restarts} for w in self.workers
         ]
-        ok = all(worker["running"] for worker in workers) and serves(self._address, tls=self.config.tls is not None)
+        ok = all(worker["running"] for worker in workers) and self._all_listen()
         return {"ok": ok, "status": "ok" if ok else "degraded", "listener": str(self._address), "workers": workers}
 
     @property
@@ -99,13 +101,21 @@ class Supervisor:
         return self.config.listen.http.address
 
     @property
+    def _relayed(self) -> tuple[Address, ...]:
+        return tuple(address for _, address in relayed(self.config))
+
+    def _all_listen(self) -> bool:
+        return serves(self._address, tls=self.config.tls is not None) and all(map(answers, self._relayed))
+
+    @property
     def _metrics(self) -> Path:
         return self.config.state / "run" / "metrics"
 
     def _environment(self) -> dict[str, str]:
         shutil.rmtree(self._metrics, ignore_errors=True)  # counters of the last run
         self._metrics.mkdir(mode=0o700, parents=True)
-        shared = "1" if len(self.workers) > 1 else "0"
+        kinds = [worker.name.partition("-")[0] for worker in self.workers]
+        shared = "1" if len(kinds) > len(set(kinds)) else "0"  # several on one port
         ours = {METRICS_VARIABLE: str(self._metrics), SHARED_PORT: shared, SUPERVISOR: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
         return {**os.environ, **ours}
 
@@ -119,17 +129,18 @@ class Supervisor:
         # the lock's descriptor goes along: the directory stays taken while any process of this gateway lives
         worker.process = subprocess.Popen(worker.command, env=environment, stdin=subprocess.DEVNULL, pass_fds=(lock.descriptor,))  # noqa: S603
 
-    def _await_listener(self) -> None:
-        """Until the port answers. Raises Unavailable when a process ends first: its own line says why."""
+    def _await_listeners(self) -> None:
+        """Until every port answers. Raises Unavailable when a process ends first: its own line says why."""
         deadline = time.monotonic() + START_SECONDS
         while not self.stopping.wait(_POLL):
             for worker in self.workers:
                 if not worker.running:
                     raise Unavailable(f"{worker.name} did not start: the line before this one says why")
-            if serves(self._address, tls=self.config.tls is not None):
+            if self._all_listen():
                 return
             if time.monotonic() > deadline:
-                raise Unavailable(f"nothing listens on {self._address} after {START_SECONDS:.0f} seconds")
+                addresses = " or ".join(str(address) for address in (self._address, *self._relayed))
+                raise Unavailable(f"nothing listens on {addresses} after {START_SECONDS:.0f} seconds")
 
     def _restart_crashed(self, lock: StateLock, environment: dict[str, str]) -> None:
         now = time.monotonic()
@@ -176,12 +187,20 @@ def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -
         raise Misconfigured(f"{config.path}: listen: has no http listener: name one, as in http: 127.0.0.1:8080")
     if config.listen.http.address.port == 0:
         raise Misconfigured(f"{config.path}: listen.http: port 0 would move at each restart: name one")
+    for wire, address in relayed(config):
+        if address.port == 0:
+            raise Misconfigured(f"{config.path}: listen.{wire}: port 0 would move at each restart: name one")
     config.check()
     lock = StateLock.take(config.state)
-    supervisor = Supervisor(config, [Worker(name, command(config, name)) for name in worker_names(workers)], say)
+    supervisor = Supervisor(
+        config, [Worker(name, command(config, name)) for name in worker_names(workers, relays=bool(relayed(config)))], say
+    )
     try:
         if answers(config.listen.http.address):
             raise Misconfigured(f"{config.path}: listen.http: another program already listens on {config.listen.http.address}")
+        for wire, address in relayed(config):
+            if answers(address):
+                raise Misconfigured(f"{config.path}: listen.{wire}: another program already listens on {address}")
         if create_ca(config.state):
             say(f"made a certificate authority below {config.state / 'ca'}")
         say(user_notice())
@@ -193,12 +212,21 @@ def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -
         lock.close()
 
 
-def worker_names(count: int) -> list[str]:
-    return [f"http-{index}" for index in range(count)]
+def worker_names(count: int, *, relays: bool = False) -> list[str]:
+    """Names of the processes: `http-0` …, and with `relays` as many `relay-0` …"""
+    kinds = ("http", "relay") if relays else ("http",)
+    return [f"{kind}-{index}" for kind in kinds for index in range(count)]
+
+
+def relayed(config: Config) -> tuple[tuple[str, Address], ...]:
+    """What `python -m relays` listens on: (wire, address)."""
+    return tuple((wire, address) for wire in RELAYED if (address := getattr(config.listen, wire)) is not None)
 
 
 def command(config: Config, name: str) -> tuple[str, ...]:
-    """The command line of one proxy. It holds no secret: any user of the machine can read it."""
+    """The command line of one process. It holds no secret: any user of the machine can read it."""
+    if name.startswith("relay-"):
+        return (sys.executable, "-P", "-m", "relays", "--config", str(config.path.absolute()), "--process", name)
     spec = find_spec("addons.gateway")
     if spec is None or spec.origin is None:
         raise HopgateError("the addons package is not installed beside this one: install hopgate again")

@@ -41,6 +41,7 @@ class LoopTransport(asyncio.Protocol):
         self.producer: Any = None
         self._aborted = False
         self._discarding = False
+        self._peer_ended = False
         self._early = bytearray()  # what TLS decrypted before start_tls returned
         self._starting_tls = False
         # instance attributes on purpose: loops look `data_received` up once, and then call the protocol directly
@@ -62,6 +63,7 @@ class LoopTransport(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """True keeps the transport open for writing; TLS has no half-closed state, and closes whatever is returned."""
+        self._peer_ended = True
         if self._discarding:
             return False
         half = interfaces.IHalfCloseableProtocol(self.protocol, None)
@@ -121,7 +123,7 @@ class LoopTransport(asyncio.Protocol):
         if not self.connected or self.disconnecting:
             return
         self.producer = None
-        if not self.raw.can_write_eof():
+        if self._peer_ended or not self.raw.can_write_eof():
             self.loseConnection()
             return
         self.disconnecting = self._discarding = True

@@ -190,8 +190,9 @@ async def test_a_client_that_fills_the_line_behind_a_hold_and_leaves_is_noticed(
     monkeypatch.setattr(driver_module, "WATCH_SECONDS", 0.02)
     async with gateway(tmp_path) as (world, target):
         _, writer = await world.login()
-        writer.write(b"ask 1\n" + b"put 2\n" * 20_000)
+        writer.write(b"ask 1\n")
         approval = await pending(world)
+        writer.write(b"put 2\n" * 20_000)
         (driver,) = world.outside.drivers
         await until(lambda: driver.pair.legs[CLIENT].paused)  # type: ignore[union-attr]
         assert driver.relay.unread(CLIENT) < 1 << 20
