@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from rules.sql import bounds
 from rules.sql.functions import words
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
-from rules.sql.lineage.expressions import Node, TooLarge, names_of
+from rules.sql.lineage.expressions import Node, TooLarge, is_known, names_of
 from rules.sql.lineage.model import NOTHING, UNKNOWN_FLOW, UNKNOWN_RELATION, Lineage, Output, Schema, derived, union
 from rules.sql.lineage.queries import Outputs, Queries
 from rules.sql.lineage.scopes import Scope, Source
@@ -20,7 +20,7 @@ _HARMLESS: Final = words(
     """
     TransactionStmt VariableSetStmt DeallocateStmt ClosePortalStmt DiscardStmt LockStmt NotifyStmt ListenStmt UnlistenStmt
     CheckPointStmt TruncateStmt DropStmt CommentStmt GrantStmt GrantRoleStmt VacuumStmt ReindexStmt ConstraintsSetStmt RefreshMatViewStmt
-    CreateRoleStmt AlterRoleStmt DropRoleStmt CreateSchemaStmt CreateSeqStmt AlterSeqStmt CreatedbStmt DropdbStmt
+    CreateRoleStmt AlterRoleStmt DropRoleStmt CreateSeqStmt AlterSeqStmt CreatedbStmt DropdbStmt
     """
 )
 _SHOWING: Final = frozenset({"VariableShowStmt"})
@@ -82,7 +82,7 @@ class _Statements(Queries):
         ((kind, fields),) = node.items()
         if kind == "SelectStmt":
             outputs, exact = self.query(node, None)
-            return self._defined(fields["intoClause"], outputs) if "intoClause" in fields else Lineage("rows", tuple(outputs), exact)
+            return self._defined(outputs) if _has_into(fields) else Lineage("rows", tuple(outputs), exact)
         if kind in _WRITING:
             outputs, exact = self.query(node, None)
             return Lineage("rows", tuple(outputs), exact)
@@ -162,7 +162,7 @@ class _Statements(Queries):
 
     # --- defining
 
-    def _defined(self, into: Node, outputs: Sequence[Output]) -> Lineage:
+    def _defined(self, outputs: Sequence[Output]) -> Lineage:
         """A query whose results become a relation: they would lose the names that masks know them by."""
         self.writes = True
         self.use("write", union(output.flow for output in outputs))
@@ -171,11 +171,11 @@ class _Statements(Queries):
     def _create_as(self, fields: Node) -> Lineage:
         query = fields.get("query", {})
         if "ExecuteStmt" in query:
-            return self._defined({}, self._execute(query["ExecuteStmt"]).outputs)
-        return self._defined({}, self.query(query, None)[0])
+            return self._defined(self._execute(query["ExecuteStmt"]).outputs)
+        return self._defined(self.query(query, None)[0])
 
     def _view(self, fields: Node) -> Lineage:
-        return self._defined({}, self.query(fields.get("query", {}), None)[0])
+        return self._defined(self.query(fields.get("query", {}), None)[0])
 
     def _other(self, kind: str, fields: Node) -> Lineage:
         """A statement that is not read in full: masked relations in it are to be refused, and so is code."""
@@ -185,7 +185,7 @@ class _Statements(Queries):
             (oid, number) for oid in touched if oid in self.schema.relations for number, _ in self.schema.relations[oid].columns
         )
         self.use("define", columns | (UNKNOWN_FLOW if UNKNOWN_RELATION in touched and kind not in _PLAIN else NOTHING))
-        if kind in _DEFINING:
+        if kind in _DEFINING or self._calls_unknown(fields):  # a default may be such a call
             self.use("code", UNKNOWN_FLOW, kind.removesuffix("Stmt"))
         if kind == "CallStmt":
             return Lineage("rows", (Output("", self.unknown_code()),), False)
@@ -194,6 +194,24 @@ class _Statements(Queries):
     def _touched(self, fields: Any) -> frozenset[int]:
         """The relations that are named anywhere inside."""
         found: set[int] = set()
+        for one in self._nodes(fields):
+            if "relname" in one:
+                known = self.schema.find(one.get("schemaname", ""), one["relname"], self.path)
+                found.update(relation.oid for relation in known)
+                if not known:
+                    found.add(UNKNOWN_RELATION)
+        return frozenset(found)
+
+    def _calls_unknown(self, fields: Any) -> bool:
+        """Whether a function that may read anything is called anywhere inside."""
+        for one in self._nodes(fields):
+            names = names_of(one.get("funcname"))
+            if names and (names[:-1] not in ((), ("pg_catalog",)) or names[-1] in self.schema.functions or not is_known(names[-1])):
+                return True
+        return False
+
+    def _nodes(self, fields: Any) -> Iterator[Node]:
+        """Every node inside."""
         waiting = [fields]
         while waiting:
             one = waiting.pop()
@@ -201,13 +219,8 @@ class _Statements(Queries):
             if isinstance(one, list):
                 waiting += one
             elif isinstance(one, dict):
-                if "relname" in one:
-                    known = self.schema.find(one.get("schemaname", ""), one["relname"], self.path)
-                    found.update(relation.oid for relation in known)
-                    if not known:
-                        found.add(UNKNOWN_RELATION)
+                yield one
                 waiting += one.values()
-        return frozenset(found)
 
     # --- statements around others
 
@@ -261,7 +274,9 @@ class _Statements(Queries):
         return Lineage("rows", found.outputs, found.exact, relations=found.relations, writes=found.writes)
 
 
-_PLAIN: Final = words("CreateStmt IndexStmt AlterTableStmt RenameStmt AlterObjectSchemaStmt AlterOwnerStmt CreateStatsStmt")
+_PLAIN: Final = words(
+    "CreateStmt CreateSchemaStmt IndexStmt AlterTableStmt RenameStmt AlterObjectSchemaStmt AlterOwnerStmt CreateStatsStmt"
+)
 _READERS: Final[Mapping[str, Any]] = {
     "CreateTableAsStmt": _Statements._create_as,
     "ViewStmt": _Statements._view,
@@ -272,6 +287,13 @@ _READERS: Final[Mapping[str, Any]] = {
     "DeclareCursorStmt": _Statements._declare,
     "FetchStmt": _Statements._fetch,
 }
+
+
+def _has_into(select: Node) -> bool:
+    """SELECT … INTO: in a set operation it stands in the leftmost arm."""
+    while "intoClause" not in select and "larg" in select:
+        select = select["larg"]
+    return "intoClause" in select
 
 
 def _element(node: Node) -> Node:
