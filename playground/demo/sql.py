@@ -101,11 +101,11 @@ def _kept(report: Report, stage: DatabaseStage, output: str) -> None:
     holding = [str(path.relative_to(stage.base)) for path, data in files.items() if any(form.encode() in data for form in forms)]
     report.check(not holding, "it is in none of the gateway's files", ", ".join(holding))
     told = b"".join(data for path, data in files.items() if path.suffix == ".mitm")
-    recorded = [each.sql for each in QUERIES if not each.direct]
-    missing = [text for text in recorded if text.encode() not in told]
-    report.check(
-        not missing, f"the recordings hold all {len(recorded)} statements, denied ones too", f"missing: {missing}" if missing else ""
-    )
+    ran = [each.sql for each in QUERIES if each.arrives]
+    missing = [text for text in ran if text.encode() not in told]
+    refused, count = sum(each.verdict == "denied" for each in QUERIES), told.count(b"REFUSED ")
+    what = f"the recordings hold the {len(ran)} statements that ran, and {refused} refusals"
+    report.check(not missing and count == refused, what, f"missing: {missing}, refusals: {count}" if missing or count != refused else "")
 
 
 def _moment(line: Mapping[str, Any]) -> float:
