@@ -1,8 +1,8 @@
 """What the server's catalogue says about relations, asked once on a connection of our own: names for column numbers, and what
 columns are made of others (views, generated columns, partitions).
 
-Sans-IO: send QUERY as one simple query, on a connection of its own as the session's user (it leaves nothing behind, so any idle one
-will do), and give its one row to `Catalog.of_row`. Ask again when a statement of kind ddl has run, and now
+Sans-IO: send QUERY as one simple query on a connection of its own, logged in as the session is, and give its one row to
+`Catalog.of_row`. Ask again when a statement of kind ddl has run, and now
 and then: others may change the schema too.
 """
 
@@ -68,7 +68,9 @@ def _qualified(query: str) -> str:
     return _NAMES.sub(replace, query)
 
 
-QUERY: Final = _qualified(_QUERY)
+# definitions of views take locks: the transaction that waits for this answer may hold what they wait for
+_PATIENCE: Final = "SET lock_timeout = '2s'; SET statement_timeout = '20s';"
+QUERY: Final = _PATIENCE + _qualified(_QUERY)
 
 
 class BadCatalog(ValueError):

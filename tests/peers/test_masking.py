@@ -84,7 +84,7 @@ def server(postgres: Postgres) -> Iterator[Server]:
             connection.execute(SCHEMA)
             connection.execute("SET search_path = other, public")
             answer = connection.pgconn.exec_(QUERY.encode()).get_value(0, 0)
-            connection.execute("SET search_path = public")
+            connection.execute("RESET ALL")
             assert answer is not None
             yield Server(connection, Catalog.of(answer))
     finally:
