@@ -90,7 +90,8 @@ class Queries(Expressions):
         columns: list[Flow] = []
         for row in rows:
             for index, value in enumerate(row.get("List", {}).get("items", ())):
-                flow = self.flow(value, scope)
+                constant = "A_Const" in value or "ParamRef" in value  # most are, and there may be very many
+                flow = NOTHING if constant else self.flow(value, scope)
                 if index == len(columns):
                     columns.append(flow)
                 elif flow:
