@@ -30,5 +30,13 @@ class Gate:
         self._services = services
 
     @property
+    def shut(self) -> str:
+        """Why nothing can be let through now; "" when something may be."""
+        if self._services is None:
+            return "the gateway is starting or stopping: try again in a moment"
+        # it stays so until a restart, and the supervisor's probe is how anybody hears of it
+        return "" if self._services.ledger.failed is None else "the gateway cannot write its ledger"
+
+    @property
     def ready(self) -> bool:
         return self._services is not None

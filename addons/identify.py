@@ -170,9 +170,9 @@ class Identify:
 
     def _ready(self, flow: http.HTTPFlow) -> bool:
         # no exception here: what is logged as an error while starting makes mitmproxy exit
-        if not self.gate.ready:
-            refuse(flow, problems.problem("unavailable", 503, "the gateway is starting or stopping: try again in a moment"), "not ready")
-        return self.gate.ready
+        if why := self.gate.shut:
+            refuse(flow, problems.problem("unavailable", 503, why), "not ready")
+        return not why
 
     def _read_head(self, flow: http.HTTPFlow, exchange: Exchange) -> tuple[list[bytes], list[bytes]]:
         """One walk over the header fields: what only the proxy may see is taken out, what two readers could read differently is refused."""

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mitmproxy.test import tflow
 
+from addons.destinations import Destinations
 from addons.gate import Gate
-from addons.identify import parse_token
+from addons.identify import Identify, parse_token
 from addons.listener import Listener
 from hopgate.config import load_config
 from rules.model import Principal
@@ -105,6 +106,18 @@ def test_tokens_in_clear_text_are_short_and_bound(
         gate._encrypted.add(found.id)
     principal = Principal("local", "a", claims={"iat": 500}, expires_at=500 + lifetime, peer=bound)
     assert gate.allows(found, principal) == allowed
+
+
+@pytest.mark.parametrize("hook", ["requestheaders", "http_connect"])
+def test_without_a_ledger_nobody_is_served(tmp_path: Path, hook: str) -> None:
+    """Before anything else, the supervisor's probe included: it stays so until a restart."""
+    gate = listener(tmp_path, OPEN).gate
+    gate.services = SimpleNamespace(ledger=SimpleNamespace(failed="no space left on device"))  # type: ignore[assignment]
+    flow = tflow.tflow()
+    getattr(Identify(gate, Destinations(()), Listener(gate)), hook)(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 503
+    assert b"ledger" in flow.response.content
 
 
 def test_clear_text_from_elsewhere_is_closed_where_tls_is_configured(tmp_path: Path) -> None:
