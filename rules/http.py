@@ -203,6 +203,8 @@ def incomplete_reason(facts: HttpFacts) -> str:
             facts._values["path"] = canonical_path(facts.raw_path)
     except AmbiguousRequest as error:
         return error.reason
+    if facts.get("path") == "*" and facts.method != "OPTIONS":
+        return "only OPTIONS asks about the whole server (`*`)"  # RFC 9112 section 3.2.4
     headers = facts.get("headers")
     if not isinstance(headers, dict):
         return "the headers cannot be read"

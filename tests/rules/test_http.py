@@ -62,6 +62,7 @@ def test_facts(name: str, value: Any) -> None:
         (facts("POST", "/", ("X-HTTP-Method-Override", "DELETE")), "overrides the method"),
         (facts("POST", "/", ("x-method-override", "DELETE")), "overrides the method"),
         (facts("GET", "/", ("X-Original-URL", "/admin")), "overrides the method or the path"),
+        (facts("GET", "*"), "only OPTIONS"),
         (facts("POST", "/", ("X_HTTP_Method_Override", "DELETE")), "with hyphens"),
         (facts("POST", "/", ("Content_Type", "application/json")), "with hyphens"),
         (facts("POST", "/?_method=DELETE"), "_method"),
