@@ -67,6 +67,11 @@ def test_a_failed_exchange_is_recorded_without_the_targets_words(gateway: Gatewa
     assert "hunter2" not in flow.error.msg
 
 
+def somebody(gateway: Gateway) -> bytes:
+    """One who has not asked for as much as a principal may, whatever other tests did."""
+    return b"Proxy-Authorization: Bearer " + gateway.token("recorded").encode() + b"\r\n"
+
+
 def truncated(connection: Connection) -> None:
     connection.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nX-Secret: hunter2-secret\r\n\r\nhunter2-secret")
     connection.sock.close()
@@ -79,7 +84,8 @@ def truncated(connection: Connection) -> None:
 def test_what_is_masked_is_not_recorded_of_a_request_without_a_response_either(gateway: Gateway, origin: Origin, url: str) -> None:
     """Denied, pending, cut short by the target, and never connected."""
     origin.answers["/items/hidden"] = truncated
-    gateway.request("POST", f"{url}?token=hunter2-secret&a=1", headers=b"X-Secret: hunter2-secret\r\nPrefer: wait=0\r\n", body=b"{}")
+    headers = b"X-Secret: hunter2-secret\r\nPrefer: wait=0\r\n"
+    gateway.request("POST", f"{url}?token=hunter2-secret&a=1", headers=headers, body=b"{}", credential=somebody(gateway))
     found = [flow for flow in flows(gateway, "/hidden") if flow.request.pretty_url.startswith(url)]
     assert len(found) == 1
     assert found[0].request.path.endswith("/hidden?token=[redacted]&a=1")
@@ -89,7 +95,7 @@ def test_what_is_masked_is_not_recorded_of_a_request_without_a_response_either(g
 def test_a_request_that_was_not_judged_is_recorded_without_its_values(gateway: Gateway, origin: Origin) -> None:
     body = b"POST http://api.test/refunds/left?token=hunter2-secret HTTP/1.1\r\nHost: api.test\r\nX-Secret: hunter2-secret\r\n"
     with gateway.connect() as client:
-        client.send(body + gateway.credential + b"Content-Length: 2\r\n\r\n{}")
+        client.send(body + somebody(gateway) + b"Content-Length: 2\r\n\r\n{}")
         assert quiet(client.sock)
     assert gateway.eventually(lambda: bool(flows(gateway, "/left")))
     (flow,) = flows(gateway, "/left")
