@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import psycopg
@@ -271,6 +272,14 @@ def test_no_secret_passes(server: Server, sql: str, format: int) -> None:
     if refusal is None:
         _, plain = run(server, sql, 0, Context(server.catalog.schema), ())
         assert len(plain) == len(rows)
+
+
+@pytest.mark.parametrize("sql", SHOWING)
+def test_where_predicates_are_allowed_values_stay_masked(server: Server, sql: str) -> None:
+    masks = (replace(MASKS[0], predicates="allow"),)
+    with server.connection.transaction(force_rollback=True):
+        _, rows = run(server, sql, 0, Context(server.catalog.schema), masks)
+    assert leaks(rows) == []
 
 
 # what these give is another form of a secret, empty here, or what ANALYZE chose to keep
