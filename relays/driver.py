@@ -61,12 +61,13 @@ class Driver:
         self.pair = Pair()
         self.transcript: Transcript | None = None
         self.reason = ""
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # everything has ended, its session too
         self._loop = asyncio.get_running_loop()
         self._beside = beside
         self._tasks: dict[int, tuple[Blocking, asyncio.Task[None]]] = {}
         self._keys: list[bytes] = []
         self._closing = False
+        self._settled = False
         self._ending = False  # the session has ended, and `kill` comes next
         self._deadline: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -318,20 +319,31 @@ class Driver:
 
     def _settle(self) -> None:
         """When both legs are gone, so is the session."""
-        if not self.pair.gone or self.closed.done():
+        if not self.pair.gone or self._settled:
             return
-        self.closed.set_result(None)
+        self._settled = True
         for timer in (self._linger, self._watch):
             if timer is not None:
                 timer.cancel()
+        if self.transcript is None:
+            self._gone()
+        else:
+            spawn(self._close_session(self.transcript), name="close a session")
+
+    async def _close_session(self, transcript: Transcript) -> None:
+        transcript.flush()
+        session = self.relay.session
+        assert session is not None
+        session.on_close.discard(self._session_ended)
+        session.busy -= 1
+        try:
+            await session.close(self.reason or "the connection was closed")
+        finally:
+            self._gone()
+
+    def _gone(self) -> None:
         self.outside.drivers.discard(self)
-        if self.transcript is not None:
-            self.transcript.flush()
-            session = self.relay.session
-            assert session is not None
-            session.on_close.discard(self._session_ended)
-            session.busy -= 1
-            spawn(session.close(self.reason or "the connection was closed"), name="close a session")
+        self.closed.set_result(None)
 
     # --- timers and calls from elsewhere
 

@@ -87,7 +87,8 @@ class PlainRelay(Relay):
         answer = yield Read(SERVER)
         if answer != b"ok\n":
             raise RemoteProtocolError("the target refused our credential")
-        yield Register(name + b"-key")
+        assert self.session is not None
+        yield Register(self.session.id.encode())
         yield Send(CLIENT, b"ready\n")
         yield Ready()
         if self._lines:

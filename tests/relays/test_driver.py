@@ -100,6 +100,7 @@ async def test_who_may_not_start_reaches_nothing(tmp_path: Path, line: bytes, sa
         reader, writer = await world.connect()
         writer.write(line % world.token().encode() if b"%s" in line else line)
         assert (await reader.read()).startswith(said)
+        writer.close()
         await world.quiet()
         assert target.writers == []
 
@@ -121,6 +122,7 @@ async def test_a_target_that_does_not_answer_is_told(tmp_path: Path) -> None:
         said = await reader.read()
         assert said.startswith(b"error connection nowhere: ")
         assert b"127.0.0.1" not in said
+        writer.close()
         await world.quiet()
         closed = [each["reason"] for each in await world.ledger() if each["event"] == "session_closed"]
         assert closed
@@ -209,7 +211,8 @@ async def test_another_connection_cancels_a_held_line(tmp_path: Path) -> None:
         approval = await pending(world)
         await reader.readline()
         other, signaller = await world.connect()
-        signaller.write(b"signal orders-key\n")
+        (session,) = world.services.sessions._live
+        signaller.write(f"signal {session.id}\n".encode())
         assert await other.read() == b""
         assert await reader.readline() == b"withdrawn\n"
         writer.write(b"get 2\n")
