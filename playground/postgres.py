@@ -125,6 +125,10 @@ class Postgres:
     # --- reaching it
 
     @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """The postmaster's."""
         assert self._process is not None

@@ -124,6 +124,22 @@ def demonstrate(stage: Stage, report: Report) -> None:
         proof.integrity(report, stage, recorded)
 
 
+def staged(directory: Path | None, report: Report) -> Stage:
+    """With a database where one can run, else without, and why."""
+    reason = relay_missing()
+    if not reason:
+        stage = DatabaseStage(directory)
+        try:
+            stage.start_database()
+        except Failed as error:
+            reason = str(error)
+            stage.close()
+        else:
+            return stage
+    report.line(f"without a database: {reason}")
+    return Stage(directory)
+
+
 def keep(stage: Stage, report: Report) -> None:
     """Everything runs again; say how to use it, and wait for Ctrl-C."""
     stage.start_gateway()
@@ -151,8 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     started, report = time.monotonic(), Report()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopping it any way stops what it started
-    without = relay_missing()
-    stage = Stage(options.directory) if without else DatabaseStage(options.directory)
+    stage = staged(options.directory, report)
     try:
         demonstrate(stage, report)
         outcome = f"Not everything held: {'; '.join(report.failed)}" if report.failed else "Everything held."

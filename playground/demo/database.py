@@ -52,12 +52,16 @@ class DatabaseStage(Stage):
         self._told: dict[int, IO[bytes]] = {}  # pid -> what a psql writes to stderr
         (self.sql,) = free_ports(1)
 
-    def open(self, workers: int = 1) -> None:
-        if self._owned:
+    def start_database(self) -> None:
+        """The stage's own one, unless it runs already. Raises Failed."""
+        if self._owned and not self.database.running:
             try:
                 self.database.start()
             except Unavailable as error:
                 raise Failed(str(error)) from None
+
+    def open(self, workers: int = 1) -> None:
+        self.start_database()
         # as the gateway's user, who reads it from a directory of the database's
         tls = f'tls: verify-full\n    ca: "{self.database.ca}"' if self.tls else "tls: disable"
         self.connections += _CONNECTION.format(name=CONNECTION, port=self.database.port, database=DATABASE, tls=tls)

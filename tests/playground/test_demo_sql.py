@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from playground.demo import __main__ as demo
 from playground.demo import database, queries, sql
 from playground.demo.database import DatabaseStage, relay_missing
 from playground.demo.generated import messages
 from playground.demo.queries import QUERIES
 from playground.demo.report import Report
-from playground.postgres import Postgres
+from playground.postgres import Postgres, Unavailable
 
 
 def found() -> list[dict[str, Any]]:
@@ -77,3 +78,16 @@ def test_the_stage_configures_what_it_runs(tmp_path: Path, postgres: Postgres, m
     finally:
         stage.close()
     assert postgres.query("SELECT 1") == "1\n"  # it was given, so it stays
+
+
+def test_where_no_database_runs_the_demonstration_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: Postgres) -> None:
+        raise Unavailable("there is no other user")
+
+    monkeypatch.setattr(Postgres, "start", refuse)
+    stage = demo.staged(tmp_path, Report())
+    assert not isinstance(stage, DatabaseStage)
+    assert "without a database: there is no other user" in capsys.readouterr().out
+    stage.close()
