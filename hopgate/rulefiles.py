@@ -13,9 +13,10 @@ from hopgate.errors import Misconfigured
 from rules.load import RuleErrors, RuleSet, load_rules
 
 MAX_FILE: Final = 4 << 20  # bytes of one rule file
+SETTLED: Final = 0.2  # seconds for which changed files must hold still
 SUFFIXES: Final = (".yaml", ".yml")
 
-type Stamp = tuple[tuple[str, int, int, int], ...]  # path, mtime in ns, size, inode of each file
+type Stamp = tuple[tuple[str, int, int, int, int], ...]  # path, mtime and ctime in ns, size, inode of each file
 
 
 def rule_paths(config: Config) -> tuple[Path, ...]:
@@ -88,6 +89,13 @@ def _compile(config: Config, sources: Sequence[tuple[str, str]]) -> RuleSet:
         raise Misconfigured(problems[0], problems) from None
 
 
+def _try(config: Config) -> tuple[RuleSet | None, Misconfigured | None]:
+    try:
+        return load_rule_set(config), None
+    except Misconfigured as error:
+        return None, error
+
+
 class RuleFiles:
     """The rules in force. `refresh` replaces `current` as a whole or not at all; `error` says why the files on disk are not in force."""
 
@@ -102,14 +110,14 @@ class RuleFiles:
         stamp = await asyncio.to_thread(_stamp, self._config)
         if stamp == self._stamp:
             return False
-        # The stamp was taken before the text is read: a change in between is seen at the next refresh.
-        self._stamp = stamp
-        try:
-            rules = await asyncio.to_thread(load_rule_set, self._config)
-        except Misconfigured as error:
-            self.error = error
+        # A file that is being written may well load, without the denials at its end: it must hold still, before and after it is read.
+        await asyncio.sleep(SETTLED)
+        rules, error = await asyncio.to_thread(_try, self._config)
+        if await asyncio.to_thread(_stamp, self._config) != stamp:
             return False
-        self.error = None
+        self._stamp, self.error = stamp, error
+        if rules is None:
+            return False
         changed = rules.version != self.current.version
         self.current = rules
         return changed
@@ -124,9 +132,10 @@ def _stamp(config: Config) -> Stamp:
     return tuple(_identity(path) for path in paths)
 
 
-def _identity(path: Path) -> tuple[str, int, int, int]:
+def _identity(path: Path) -> tuple[str, int, int, int, int]:
     try:
         status = path.stat()
     except OSError:
-        return (str(path), 0, 0, 0)
-    return (str(path), status.st_mtime_ns, status.st_size, status.st_ino)
+        return (str(path), 0, 0, 0, 0)
+    # the time of change as well: that of modification can be set, and copies keep it
+    return (str(path), status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

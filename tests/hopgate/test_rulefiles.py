@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hopgate.errors import Misconfigured
-from hopgate.rulefiles import RuleFiles, load_rule_set, rule_paths
+from hopgate.rulefiles import SETTLED, RuleFiles, load_rule_set, rule_paths
 from tests.doubles import make_config
 
 ALLOW = "version: 1\nrules:\n  - {id: %s, on: http, effect: allow, who: {groups: [a]}}\n"
@@ -101,6 +102,37 @@ async def test_a_file_replaced_by_one_of_the_same_size_and_time_is_seen(tmp_path
     (tmp_path / "new").replace(file)
     assert await rules.refresh()
     assert ids(rules) == ["two"]
+
+
+async def test_a_file_changed_in_place_with_its_old_size_and_time_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(ALLOW % "one")
+    rules = RuleFiles(make_config(tmp_path, rules=["a.yaml"]))
+    status = file.stat()
+    file.write_text(ALLOW % "two")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert await rules.refresh()
+    assert ids(rules) == ["two"]
+
+
+async def test_a_file_that_is_being_written_is_not_in_force(tmp_path: Path) -> None:
+    """Its first half loads, and has the permissions without the denials."""
+    file = tmp_path / "a.yaml"
+    whole = ALLOW % "one" + "  - {id: two, on: http, effect: deny}\n"
+    file.write_text(whole)
+    rules = RuleFiles(make_config(tmp_path, rules=["a.yaml"]))
+    before = rules.current
+    file.write_text(ALLOW % "one")
+    refreshing = asyncio.ensure_future(rules.refresh())
+    while not refreshing.done():
+        await asyncio.sleep(SETTLED / 20)
+        with file.open("a") as writing:
+            writing.write(" ")
+    assert not await refreshing
+    assert rules.current is before
+    file.write_text(whole + "# changed\n")
+    assert await rules.refresh()
+    assert ids(rules) == ["one", "two"]
 
 
 async def test_a_file_added_to_a_directory_is_seen(tmp_path: Path) -> None:
