@@ -73,7 +73,7 @@ def somebody(gateway: Gateway) -> bytes:
 
 
 def truncated(connection: Connection) -> None:
-    connection.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nX-Secret: hunter2-secret\r\n\r\nhunter2-secret")
+    connection.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nX-Secret: uploaded-secret\r\n\r\nuploaded-secret")
     connection.sock.close()
 
 
@@ -84,16 +84,16 @@ def truncated(connection: Connection) -> None:
 def test_what_is_masked_is_not_recorded_of_a_request_without_a_response_either(gateway: Gateway, origin: Origin, url: str) -> None:
     """Denied, pending, cut short by the target, and never connected."""
     origin.answers["/items/hidden"] = truncated
-    headers = b"X-Secret: hunter2-secret\r\nPrefer: wait=0\r\n"
-    gateway.request("POST", f"{url}?token=hunter2-secret&a=1", headers=headers, body=b"{}", credential=somebody(gateway))
+    headers = b"X-Secret: uploaded-secret\r\nPrefer: wait=0\r\n"
+    gateway.request("POST", f"{url}?token=uploaded-secret&a=1", headers=headers, body=b"{}", credential=somebody(gateway))
     found = [flow for flow in flows(gateway, "/hidden") if flow.request.pretty_url.startswith(url)]
     assert len(found) == 1
     assert found[0].request.path.endswith("/hidden?token=[redacted]&a=1")
-    assert not any(PASSWORD in path.read_bytes() for path in gateway.recordings())
+    assert not any(b"uploaded-secret" in path.read_bytes() for path in gateway.recordings())
 
 
 def test_a_request_that_was_not_judged_is_recorded_without_its_values(gateway: Gateway, origin: Origin) -> None:
-    body = b"POST http://api.test/refunds/left?token=hunter2-secret HTTP/1.1\r\nHost: api.test\r\nX-Secret: hunter2-secret\r\n"
+    body = b"POST http://api.test/refunds/left?token=uploaded-secret HTTP/1.1\r\nHost: api.test\r\nX-Secret: uploaded-secret\r\n"
     with gateway.connect() as client:
         client.send(body + somebody(gateway) + b"Content-Length: 2\r\n\r\n{}")
         assert quiet(client.sock)
