@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, Protocol
 
 type Effect = Literal["allow", "deny", "hold"]
@@ -150,6 +150,18 @@ class Decision:
     @property
     def allowed(self) -> bool:
         return self.effect == "allow"
+
+    def of(self, operation: str) -> Decision:
+        """This decision, of the operation with this id. `dataclasses.replace` takes three times as long, and every operation needs it."""
+        copy = object.__new__(Decision)
+        for name in _FIELDS:
+            _set(copy, name, getattr(self, name))
+        _set(copy, "operation", operation)
+        return copy
+
+
+_FIELDS: Final = tuple(each.name for each in fields(Decision) if each.name != "operation")
+_set: Final = object.__setattr__
 
 
 DENY_BY_DEFAULT: Final = Decision("deny", message="no rule allows this")

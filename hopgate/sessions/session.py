@@ -119,7 +119,7 @@ class Session:
             decision = self._decide(operation)
             if decision.effect == "hold":
                 decision = await self._hold(operation, name, decision, wait, outlives, held)
-            decision = replace(decision, operation=name)
+            decision = decision.of(name)
             seq = self._write("decided", operation, decision)
             if operation.writes or decision.approval or decision.effect != "allow":
                 await self._sessions.ledger.durable(seq)
@@ -154,7 +154,7 @@ class Session:
                 self.allowance.give_back()
                 return None
             self._operations += 1
-            decision = replace(decision, operation=f"{self.id}.{self._operations}")
+            decision = decision.of(f"{self.id}.{self._operations}")
             self._write("decided", operation, decision)
         except Exception:
             return None  # `authorize` meets the same error, and tells it
@@ -178,7 +178,7 @@ class Session:
     def judge_response(self, operation: Operation, name: str) -> Decision:
         """Decide the response of the operation `name` before its first byte goes out. Effects: `allow` or `deny`, plus masks."""
         try:
-            decision = replace(decide(operation, self.principal, self.view, self._sessions.rules.current), operation=name)
+            decision = decide(operation, self.principal, self.view, self._sessions.rules.current).of(name)
             if decision.effect != "allow":
                 # the operation has been executed, which the ledger must say
                 self._write("response_refused", operation, decision)
