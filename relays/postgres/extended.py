@@ -163,6 +163,10 @@ class Extended(Judging):
             # names in it may mean other things now: read again, and keep what the client has prepared
             reading = statement.reading = yield from self._read(reading.text)
         operation = reading.operation
+        if reading.known is None and message.values:
+            yield from self._learn_types(statement)
+            if self.replies.skipping:
+                return
         if reading.has_params or message.values:
             operation = bound(reading, params.decode(message, statement.types), raw)
         decision = yield from self._decide(operation)
@@ -176,6 +180,15 @@ class Extended(Judging):
             # rows without a description cannot be masked, and the client need not ask for one
             self.replies.sent(Reply("D", self.replies.segment, entry=portal, internal=True))
             yield Send(SERVER, codec.Describe(b"P", message.portal).build())
+
+    def _learn_types(self, statement: Statement) -> Conversation[None]:
+        """Ask the server for the types of the parameters that the client has left to it: rules compare values, not their spelling."""
+        if statement.described or (statement.types and all(statement.types)):
+            return
+        self.replies.sent(Reply("D", self.replies.segment, entry=statement, internal=True))
+        yield Send(SERVER, codec.Describe(b"S", statement.name).build() + codec.FLUSH)
+        self._turn = turn = Turn()
+        yield turn
 
     def _sent_bind(self, message: codec.Bind, statement: Statement, operation: Any, decision: Any) -> Portal:
         replies, names = self.replies, self.names

@@ -331,6 +331,7 @@ class Replies:
         reply = self._front("D", "a description")
         if isinstance(reply.entry, Statement):
             reply.entry.types = codec.ParameterDescription.parse(data[at + HEADER : stop]).types
+            reply.entry.described = True
         return b"" if reply.internal else None
 
     def _described(self, data: bytes, at: int, stop: int) -> bytes | None:

@@ -57,6 +57,7 @@ class Statement:
     types: tuple[int, ...]
     segment: int
     confirmed: bool = False
+    described: bool = False  # `types` are the server's
 
 
 @dataclass(slots=True, eq=False)
