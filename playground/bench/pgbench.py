@@ -44,6 +44,7 @@ def parse(output: str, trouble: str, what: str) -> Ran:
         or processed[1] != processed[2]
         or (failed is not None and failed[1] != "0")
     ):
-        last = (trouble.strip() or output.strip() or "no output").splitlines()[-1]
+        lines = (trouble.strip() or output.strip() or "no output").splitlines()
+        last = next((line for line in lines if "ERROR" in line or "FATAL" in line), lines[-1])
         raise Failed(f"pgbench through {what}: {last}")
     return Ran(int(processed[1]), float(rate[1]), float(latency[1]) / 1e3)

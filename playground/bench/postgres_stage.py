@@ -160,6 +160,18 @@ class PostgresBench(DatabaseStage):
                 found["masked"] += sum(event["counts"].values())
         return found
 
+    def recorded(self) -> int:
+        """Statements that the recordings of all sessions hold."""
+        from mitmproxy.io import FlowReader
+        from mitmproxy.tcp import TCPFlow
+
+        found = 0
+        for path in (self.state / "recordings").rglob("*.mitm"):
+            with path.open("rb") as file:
+                for flow in FlowReader(file).stream():
+                    found += sum(message.from_client for message in flow.messages) if isinstance(flow, TCPFlow) else 0
+        return found
+
 
 def bouncer_program() -> str:
     """Where pgbouncer is; "" when it is not installed. Debian puts it where only root's PATH looks."""

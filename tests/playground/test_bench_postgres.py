@@ -11,7 +11,7 @@ import pytest
 
 from playground.bench import __main__ as bench
 from playground.bench import pgbench, wire_client
-from playground.bench.postgres import ALL, _until
+from playground.bench.postgres import ALL, _settled, _until
 from playground.bench.postgres_stage import RULES, PostgresBench, bouncer_program, rules, scripts
 from playground.demo.stage import Failed
 from playground.postgres import Postgres
@@ -37,12 +37,29 @@ def test_what_pgbench_says() -> None:
         (GOOD.replace("tps", "tpm"), ""),
         ("", ""),
         (GOOD, "pgbench: error: connection refused"),
+        (GOOD, "pgbench: error: client 1 aborted: ERROR:  no\nDETAIL:  x\npgbench: error: Run was aborted"),
     ],
-    ids=["too few", "failed ones", "no rate", "nothing", "an error"],
+    ids=["too few", "failed ones", "no rate", "nothing", "an error", "several lines"],
 )
 def test_what_was_not_done_fails(output: str, trouble: str) -> None:
-    with pytest.raises(Failed, match="pgbench through x: "):
+    with pytest.raises(Failed, match="pgbench through x: ") as error:
         pgbench.parse(output, trouble, "x")
+    assert ("ERROR" in str(error.value)) is ("ERROR" in trouble)
+
+
+def test_what_was_not_recorded_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deaf:
+        """A stage whose gateway decides and records nothing."""
+
+        def done(self) -> dict[str, int]:
+            return {"decided": 10}
+
+        def recorded(self) -> int:
+            return 9
+
+    monkeypatch.setattr("playground.bench.postgres._SETTLE", 0)
+    with pytest.raises(Failed, match="of 10 transactions, 10 statements were decided and 9 recorded"):
+        _settled(Deaf(), 10)  # type: ignore[arg-type]
 
 
 def test_the_rules_are_a_hundred() -> None:
