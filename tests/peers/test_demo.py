@@ -27,7 +27,13 @@ def test_everything_holds(tmp_path: Path) -> None:
     assert "Everything held." in done.stdout
     assert done.stderr == ""
     assert "\x1b" not in done.stdout  # plain where there is no terminal
-    for said in ("held, approved", "the agent's own token could not approve", "hopgate verify: whole", "edited: flow", "the held deletion ran once"):
+    for said in (
+        "held, approved",
+        "the agent's own token could not approve",
+        "hopgate verify: whole",
+        "edited: flow",
+        "the held deletion ran once",
+    ):
         assert said in done.stdout
 
 
