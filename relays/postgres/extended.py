@@ -17,7 +17,7 @@ from relays.postgres.statements import INLINE, MAX_NAMES, Portal, Reading, State
 from relays.wire import RemoteProtocolError
 from rules.sql.postgres import is_small
 
-_P, _B, _D, _E, _C = b"PBDEC"
+_KINDS = _P, _B, _D, _E, _C = b"PBDEC"
 
 
 class Extended(Judging):
@@ -40,6 +40,8 @@ class Extended(Judging):
 
     def _think_extended(self, kind: int, raw: bytes) -> Commands:
         """As `PostgresRelay._think`."""
+        if kind not in _KINDS:
+            raise RemoteProtocolError(f"a message {chr(kind)!r} has no place here", "08P01")
         yield from self._settle()
         body = raw[HEADER:]
         if kind == _P:
