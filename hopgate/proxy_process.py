@@ -26,8 +26,11 @@ def share_port() -> None:
 
 
 def protect(supervisor: int) -> None:
-    """No core dumps, no debugger of the same user, and no life after the supervisor (Linux)."""
+    """No core dumps, no debugger of the same user, no life after the supervisor (Linux), and as many open files as are allowed."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # two for each connection and one for each session's recording: the usual 1024 are soon gone
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)
