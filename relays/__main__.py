@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import logging
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -71,6 +69,7 @@ class Process:
             await asyncio.wait([driver.closed for driver in drivers], timeout=STOP_SECONDS)
         self.outside.signals.close()
         self.outside.workers.close()
+        await self.outside.reader.close()
         await self.services.close()
 
 
@@ -119,9 +118,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     protect(int(os.environ.get(SUPERVISOR, "0")))
     logging.basicConfig(level=logging.WARNING, format=f"{options.process}: %(message)s")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard > soft else soft, hard))
     gc.set_threshold(GC_THRESHOLD, 20, 100)
     try:
         config = load_config(options.config)
