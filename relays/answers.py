@@ -22,6 +22,7 @@ from relays.commands import (
     FindVerifier,
     LeaseCredential,
     OpenSession,
+    ReadSql,
     Run,
     StartTLS,
     Verifier,
@@ -49,6 +50,8 @@ async def answer(driver: Driver, command: Blocking) -> Any:
             return await session.authorize(operation, held=lambda decision: driver.held(command, decision))
         case Work(call):
             return await driver.outside.workers.run(call)
+        case ReadSql(text, state):
+            return await driver.outside.reader.facts_of(text, state)
         case Authenticate(token):
             return await driver.outside.services.identity.verify(token, peer=driver.relay.peer)
         case FindVerifier(identifier):

@@ -14,6 +14,7 @@ from rules.model import Decision, Operation, Principal
 
 if TYPE_CHECKING:
     from relays.relay import Relay
+    from rules.sql.session import SessionState
 
 type Side = Literal["client", "server"]
 
@@ -201,6 +202,15 @@ class Work(Blocking):
 
 
 @dataclass(slots=True)
+class ReadSql(Blocking):
+    """Read a long SQL text in a process of its own, which it may crash or keep busy. Answer: the Operation, incomplete where that
+    happened. Never fails."""
+
+    text: bytes
+    state: SessionState
+
+
+@dataclass(slots=True)
 class Withdraw(Command):
     """The answer to `command` is no longer wanted: what is asked is taken back (a held operation: the approval is withdrawn)."""
 
@@ -270,6 +280,7 @@ __all__ = [
     "OpenSession",
     "Operation",
     "Read",
+    "ReadSql",
     "Ready",
     "Record",
     "Register",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hopgate.parsing import SqlReader
+
 if TYPE_CHECKING:
     from hopgate.services import Services
     from relays.driver import Driver
@@ -19,5 +21,6 @@ class Outside:
     services: Services
     workers: Workers
     signals: Signals
+    reader: SqlReader = field(default_factory=SqlReader)
     drivers: set[Driver] = field(default_factory=set)
     starting: set[Driver] = field(default_factory=set)  # of those, who has not got through start-up

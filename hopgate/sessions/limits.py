@@ -22,6 +22,16 @@ class Allowance:
         self.bytes += bytes
         self._rows += rows
 
+    @property
+    def overdrawn(self) -> str:
+        """Which limit the result that is being read has gone beyond; "" while it has not."""
+        limits = self.limits
+        if limits.rows is not None and self._rows > limits.rows:
+            return f"the session may read {limits.rows} rows, and this is beyond"
+        if limits.bytes is not None and self.bytes > limits.bytes:
+            return f"the session may read {limits.bytes} bytes, and this is beyond"
+        return ""
+
     def take(self) -> Decision | None:
         """Count one operation. Gives the refusal when a limit is reached."""
         limits = self.limits

@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from hopgate.mask_key import mask_key
-from relays.commands import CLIENT, SERVER, Commands, Conversation, Run, Send, Turn, Withdrawn, Work
+from relays.commands import CLIENT, SERVER, Commands, Conversation, ReadSql, Run, Send, Turn, Withdrawn, Work
 from relays.postgres import catalog, codec, reports, state
 from relays.postgres.beside import SideQuery
 from relays.postgres.codec import HEADER
 from relays.postgres.masks import Judged, SessionMasks
 from relays.postgres.replies import FAILED, IDLE, Replies, Reply
 from relays.postgres.secrets_in_results import Secrets
-from relays.postgres.statements import INLINE, MAX_NAMES, Names, Reading, Readings, read
+from relays.postgres.statements import INLINE, MAX_NAMES, Names, Reading, Readings, read, reading_of
 from relays.relay import Relay
 from relays.wire import RemoteProtocolError
 from rules.model import Decision, Operation
@@ -78,10 +78,13 @@ class Judging(Relay):
         self.masks = SessionMasks(secrets=session.literals, hash_key=hash_key)
 
     def _account(self) -> None:
-        """Tell the session what the client has been given. What is over its limits is found by the next operation."""
-        assert self.session is not None
-        self.session.account(bytes=self.replies.bytes, rows=self.replies.rows)
-        self.replies.bytes = self.replies.rows = 0
+        """Tell the session what the client is about to be given. Raises RemoteProtocolError when that is beyond its limits."""
+        session, replies = self.session, self.replies
+        assert session is not None
+        session.account(bytes=replies.bytes, rows=replies.rows)
+        replies.bytes = replies.rows = 0
+        if sentence := session.allowance.overdrawn:
+            raise RemoteProtocolError(sentence, reports.LIMIT.decode())
 
     def _after_ready(self) -> Commands:
         """The server is ready: ask what the session has become, if the last statement may have changed it."""
@@ -146,7 +149,7 @@ class Judging(Relay):
         if len(sql) <= INLINE and is_small(sql):
             reading = read(sql, here)
         else:
-            reading = yield Work(lambda: read(sql, here))
+            reading = reading_of((yield ReadSql(sql, here)), sql, here)
         self.readings.keep(reading)
         found: Reading = reading
         return found

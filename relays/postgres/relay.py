@@ -109,8 +109,7 @@ class PostgresRelay(Extended):
         if self._change or self._turn is not None or self._told or self._defined:
             return None
         out = self.replies.scan(data)
-        if self.replies.ready:
-            self._account()
+        self._account()
         return out
 
     def received(self, side: Side, data: bytes) -> Commands:
@@ -118,13 +117,13 @@ class PostgresRelay(Extended):
             yield from self._from_client(data)
             return
         out = self.replies.scan(data)
+        self._account()
         if self._told and self.replies.between:
             out += b"".join(self._told)
             self._told.clear()
         if out:
             yield Send(CLIENT, out)
         if self.replies.ready:
-            self._account()
             yield from self._after_ready()
         if self._turn is not None and self._settled:
             turn, self._turn = self._turn, None

@@ -106,6 +106,7 @@ class World:
         await self.quiet()
         self.outside.signals.close()
         self.outside.workers.close()
+        await self.outside.reader.close()
         await self.services.close()
 
     async def quiet(self) -> None:

@@ -46,6 +46,7 @@ class Session:
         self.rules_version = "1"
         self.literals: tuple[bytes, ...] = ()
         self.used_at = 0.0
+        self.allowance = types.SimpleNamespace(overdrawn="")
         self.decided: list[tuple[str, Operation]] = []
         self.connection = types.SimpleNamespace(database="orders", tls="disable")
         recordings = types.SimpleNamespace(results="head", head_bytes=100)

@@ -310,6 +310,33 @@ async def test_the_injected_password_does_not_come_back(postgres: Postgres, tmp_
         await world.client(work)
 
 
+async def test_long_statements_are_read_elsewhere_and_do_not_crash_it(postgres: Postgres, tmp_path: Path) -> None:
+    long = "SELECT " + " + ".join(["1"] * 1500) + " AS n, '" + "x" * 40_000 + "' AS x"
+    chain = "SELECT 1" + "+1" * 70_000
+    deep = "SELECT " + "(" * 5000 + "1" + ")" * 5000
+
+    def work(found: psycopg.Connection[Any]) -> None:
+        assert one(found, long) == 1500
+        assert found.execute(long.replace("1500", "%s"), prepare=True).fetchone() is not None
+        for sql in (chain, deep, "SELECT '" + "x" * (2 << 20) + "'"):
+            assert sqlstate(found, sql) == "42501"
+        assert one(found, "SELECT 1") == 1
+
+    async with gateway(tmp_path, postgres) as world:
+        await world.client(work)
+
+
+async def test_limits_end_a_result_that_goes_over_them(postgres: Postgres, tmp_path: Path) -> None:
+    rules = RULES.replace("effect: allow}\n  - {id: most", "effect: allow, limits: {rows: 1000}}\n  - {id: most")
+
+    def work(found: psycopg.Connection[Any]) -> list[str]:
+        found.execute("SELECT generate_series(1, 900)")
+        return [sqlstate(found, "SELECT generate_series(1, 1000000)"), str(found.closed)]
+
+    async with gateway(tmp_path, postgres, rules) as world:
+        assert await world.client(work) == ["53400", "True"]
+
+
 # --- who, and how it ends
 
 
