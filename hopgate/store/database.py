@@ -1,7 +1,7 @@
 """One SQLite database shared by every process of a gateway: opening it, transactions, and the doorbell that says that something changed.
 
 The rows are the truth. `PRAGMA data_version` only tells that another connection has committed: a process in which somebody waits
-looks every 20 ms, others every 250 ms.
+looks every 10 ms, others every 250 ms.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hopgate.store.schema import migrate
 from hopgate.tasks import spawn
 
 BUSY: Final = 3.0  # seconds that a statement waits for another process's transaction before the store counts as unavailable
-HURRIED: Final = 0.02  # seconds between looks while somebody waits for an approval
+HURRIED: Final = 0.01  # seconds between looks while somebody waits for an approval
 CALM: Final = 0.25  # … and otherwise: revocations and locks must be in force within 1 s
 _PRAGMAS: Final = ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", f"busy_timeout={int(BUSY * 1000)}")
 
