@@ -10,6 +10,7 @@ temporary directory, which that user can reach. Its log (JSON, one object a line
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import pwd
@@ -53,6 +54,7 @@ _SETTINGS: Final = {
     "fsync": "off",  # nothing here outlives the process
     "max_connections": "100",
 }
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Unavailable(Exception):
@@ -230,6 +232,7 @@ class Postgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=_end_with_parent,
                 start_new_session=True,  # Ctrl-C in a terminal is for whoever started it, who then stops it in order
                 **self.identity,
             )
@@ -262,6 +265,12 @@ def executed(lines: Iterable[Mapping[str, Any]]) -> list[str]:
         if separator and (kind == "statement" or kind.startswith("execute ")):
             found.append(text)
     return found
+
+
+def _end_with_parent() -> None:
+    """In the child: a fast shutdown when the thread that started it is gone, where the system can (Linux: prctl, PR_SET_PDEATHSIG)."""
+    if _LIBC is not None:
+        _LIBC.prctl(1, int(signal.SIGINT))
 
 
 def find_archive() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -95,11 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", choices=list(dict.fromkeys((*ALL, *postgres.ALL))), action="append", help="one measurement; give it again for more"
     )
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopping it any way stops what it started
     names = ALL if options.what == "http" else postgres.ALL
     only = [name for name in names if not options.only or name in options.only]  # workers last: it starts several processes
-    if options.what == "postgres":
-        return over_postgres(options.requests or 24_000, options.rounds, only)
-    return http(options.requests or 3000, options.rounds, only)
+    try:
+        if options.what == "postgres":
+            return over_postgres(options.requests or 24_000, options.rounds, only)
+        return http(options.requests or 3000, options.rounds, only)
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

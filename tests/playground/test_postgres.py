@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,21 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path, 
     with pytest.raises(Unavailable, match="no_such_setting"):
         Postgres(settings={"no_such_setting": "1"}).start()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
+def test_it_ends_with_whoever_started_it() -> None:
+    script = (
+        "import time; from playground.postgres import Postgres as P; p = P(); p.start(); print(p.pid, p.base, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        pid, base = starter.stdout.readline().split()
+        starter.kill()
+    try:
+        assert until(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text())
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
 
 
 def test_without_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
