@@ -189,6 +189,23 @@ def _value(value: bytes | None) -> bytes:
     return b"\xff\xff\xff\xff" if value is None else _I32.pack(len(value)) + value
 
 
+_UNPACK_U16: Final = _U16.unpack_from
+_UNPACK_I32: Final = _I32.unpack_from
+
+
+def _format_codes(body: bytes, at: int) -> tuple[tuple[int, ...], int]:
+    """The format codes that stand at `at`, and where they end. Raises struct.error for a body that is cut."""
+    (count,) = _UNPACK_U16(body, at)
+    at += 2
+    if not count:
+        return (), at
+    end = at + 2 * count
+    found = struct.unpack_from(f"!{count}H", body, at)
+    if max(found) > 1:
+        raise RemoteProtocolError("a format code is neither text (0) nor binary (1)")
+    return found, end
+
+
 def _formats(formats: Sequence[int]) -> bytes:
     return _U16.pack(len(formats)) + b"".join(map(_I16.pack, formats))
 
@@ -232,7 +249,7 @@ class Parse:
         return message(b"P", text(self.name) + text(self.sql) + _U16.pack(len(self.types)) + b"".join(map(_U32.pack, self.types)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: of all messages it is the one that is made most often
 class Bind:
     """B: make a portal of a prepared statement and values."""
 
@@ -244,14 +261,33 @@ class Bind:
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
-        cursor = Body(body)
-        portal, statement, formats = cursor.string(), cursor.string(), cursor.formats()
-        values = tuple(cursor.value() for _ in range(cursor.uint16()))
-        found = cls(portal, statement, formats, values, cursor.formats())
-        cursor.end()
-        if len(formats) > 1 and len(formats) != len(values):
+        try:
+            end = body.index(0)
+            at = body.index(0, end + 1) + 1
+            portal, statement = body[:end], body[end + 1 : at - 1]
+            formats, at = _format_codes(body, at)
+            (count,) = _UNPACK_U16(body, at)
+            at += 2
+            values: list[bytes | None] = []
+            for _ in range(count):
+                (length,) = _UNPACK_I32(body, at)
+                at += 4
+                if length >= 0:
+                    values.append(body[at : at + length])
+                    at += length
+                elif length == -1:
+                    values.append(None)
+                else:
+                    raise RemoteProtocolError("a value has a negative length")
+            results, at = _format_codes(body, at)
+        except (ValueError, struct.error):
+            raise RemoteProtocolError("a message is shorter than it says") from None
+        # a value that the slice cut short moved `at` beyond the end as well
+        if at != len(body):
+            raise RemoteProtocolError("a message is longer than its content")
+        if len(formats) > 1 and len(formats) != count:
             raise RemoteProtocolError("a Bind message has another number of formats than values")
-        return found
+        return cls(portal, statement, formats, tuple(values), results)
 
     def format_of(self, index: int) -> int:
         """The format of value `index`: one format stands for all, none for text."""

@@ -207,8 +207,10 @@ class Extended(Judging):
     # --- Execute, Describe, Close
 
     def _pass_execute(self, body: bytes) -> bool | None:
-        message = codec.Execute.parse(body)
-        portal = self.names.portals.get(message.portal)
+        end = body.find(0)
+        if end + 5 != len(body):
+            codec.Execute.parse(body)  # says what is wrong
+        portal = self.names.portals.get(body[:end])
         if portal is None or not self._usable(portal):
             return None
         assert self.session is not None
@@ -247,10 +249,12 @@ class Extended(Judging):
         self.replies.sent(Reply("E", self.replies.segment, reading=reading, portal=portal, judged=judged, operation=operation))
 
     def _pass_describe(self, body: bytes) -> bool | None:
-        message = codec.Describe.parse(body)
-        table: dict[bytes, Any] = self.names.statements if message.what == b"S" else self.names.portals
-        one = table.get(message.name)
-        if one is None and message.what == b"P" and message.name in self.names.cursors:
+        what, name = body[:1], body[1:-1]
+        if what not in (b"S", b"P") or body.find(0) != len(body) - 1:
+            codec.Describe.parse(body)  # says what is wrong
+        table: dict[bytes, Any] = self.names.statements if what == b"S" else self.names.portals
+        one = table.get(name)
+        if one is None and what == b"P" and name in self.names.cursors:
             self.replies.sent(Reply("D", self.replies.segment))
             return True
         if one is None or not self._usable(one):

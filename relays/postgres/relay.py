@@ -169,7 +169,7 @@ class PostgresRelay(Extended):
             data, at = b"".join(self._pieces), 0
             self._pieces, self._have, self._need = [], 0, 0
         out: list[bytes] = []
-        end = len(data)
+        end, limits = len(data), codec.FRONTEND_LIMITS
         start = at
         if self._stream:
             passed = min(self._stream, end - at)
@@ -179,7 +179,8 @@ class PostgresRelay(Extended):
                 start = at
         while at + HEADER <= end:
             kind, length = unpack_header(data, at)
-            check_header(kind, length, codec.FRONTEND_LIMITS)
+            if not 4 <= length <= limits.get(kind, 0):
+                check_header(kind, length, limits)
             stop = at + 1 + length
             if stop > end:
                 if kind == 0x64:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from relays.postgres import codec
 from relays.postgres.codec import BACKEND_LIMITS, HEADER, check_header, unpack_header
@@ -36,50 +36,25 @@ _STREAMED: Final = frozenset({_D, _COPY_DATA})
 class Reply:
     """The answer that one forwarded message will have. `kind` is that message's type: Q, P, B, D, E, C or S."""
 
-    __slots__ = (
-        "copy_masker",
-        "entry",
-        "error",
-        "failed",
-        "index",
-        "internal",
-        "judged",
-        "kind",
-        "masker",
-        "operation",
-        "portal",
-        "reading",
-        "ready",
-        "segment",
-    )
+    # defaults of the class, not of each instance: most replies need few of them, and four are made for each transaction
+    reading: Reading | None = None
+    entry: Statement | Portal | None = None  # what is made, or described
+    portal: Portal | None = None  # what is executed
+    error = b""  # of a message that was put in place of a refused one: what its ErrorResponse becomes
+    internal = False  # asked by the gateway: the client sees nothing of it
+    judged: Judged | None = None  # what is masked in the answer; None: nothing
+    operation = ""  # its id in the ledger
+    failed = False
+    index = 0  # which statement of a simple query is being answered
+    ready = False  # `masker` is what it must be for the result that comes
+    masker: RowMasker | None = None
+    copy_masker: CopyMasker | None = None
 
-    def __init__(
-        self,
-        kind: str,
-        segment: int,
-        *,
-        reading: Reading | None = None,
-        entry: Statement | Portal | None = None,
-        portal: Portal | None = None,
-        error: bytes = b"",
-        internal: bool = False,
-        judged: Judged | None = None,
-        operation: str = "",
-    ) -> None:
+    def __init__(self, kind: str, segment: int, **more: Any) -> None:
         self.kind = kind
         self.segment = segment
-        self.reading = reading
-        self.entry = entry  # what is made, or described
-        self.portal = portal  # what is executed
-        self.error = error  # of a message that was put in place of a refused one: what its ErrorResponse becomes
-        self.internal = internal  # asked by the gateway: the client sees nothing of it
-        self.judged = judged  # what is masked in the answer; None: nothing
-        self.operation = operation  # its id in the ledger
-        self.failed = False
-        self.index = 0  # which statement of a simple query is being answered
-        self.ready = False  # `masker` is what it must be for the result that comes
-        self.masker: RowMasker | None = None
-        self.copy_masker: CopyMasker | None = None
+        if more:
+            self.__dict__.update(more)
 
 
 class Replies:
@@ -163,7 +138,7 @@ class Replies:
         out: list[bytes] = []
         at = start = 0
         self.ready = False
-        secrets = self.secrets
+        secrets, limits = self.secrets, BACKEND_LIMITS
         if self._skip:
             at = min(self._skip, len(data))
             self._skip -= at
@@ -186,7 +161,7 @@ class Replies:
                         start = after
                     at = after
                     continue
-            if kind not in _STREAMED or length > BACKEND_LIMITS[kind] or length < 4:
+            if not 4 <= length <= limits.get(kind, 0):
                 check_header(kind, length, BACKEND_LIMITS)
             stop = at + 1 + length
             if stop > end:
@@ -353,6 +328,8 @@ class Replies:
 
     def _end_masks(self, reply: Reply) -> None:
         """A result is over: tell how many values of it were hidden."""
+        if reply.masker is None and reply.copy_masker is None:
+            return
         for masker in (reply.masker, reply.copy_masker):
             if masker is not None and self.counted is not None and masker.counts:
                 self.counted(reply.operation, masker.counts)
