@@ -26,7 +26,7 @@ class Locks:
 
     async def start(self) -> None:
         """Read the store and follow it. Raises Unavailable."""
-        self._subscription = await self._store.subscribe(self._read)
+        self._subscription = await self._store.subscribe(self._read, read_now=self._read_now)
 
     async def close(self) -> None:
         if self._subscription is not None:
@@ -40,7 +40,10 @@ class Locks:
         await self._store.refresh(self._subscription)
 
     async def _read(self) -> None:
-        revoked, locks, kills = await self._store.list_revoked(), await self._store.list_locks(), await self._store.list_kills()
+        self._read_now()
+
+    def _read_now(self) -> None:
+        revoked, locks, kills = self._store.shut_out_now()
         self._revoked = frozenset(each.token_id for each in revoked)
         self._locks = {(each.kind, each.value): each for each in locks}
         self._kills = {each.session: each for each in kills}

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
-from sqlalchemy import URL, event
+from sqlalchemy import URL, Select, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -33,8 +33,9 @@ _PRAGMAS: Final = ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", 
 class Subscription:
     """Somebody who keeps a view of the store in memory. `age` tells how old that view may be."""
 
-    def __init__(self, read: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[None]], read_now: Callable[[], None] | None = None) -> None:
         self.read = read
+        self.read_now = read_now
         self.reading = asyncio.Lock()
         self.generation = -1  # the change that the view includes
         self.seen = float("-inf")
@@ -142,9 +143,13 @@ class Database:
             self._generation += changed  # after a failure too: whatever happened meanwhile must be read
         return changed
 
-    async def subscribe(self, read: Callable[[], Awaitable[None]]) -> Subscription:
-        """Call `read` now and after each change, at most 250 ms later. What it raises now is raised; later it is tried again."""
-        subscription = Subscription(read)
+    async def subscribe(self, read: Callable[[], Awaitable[None]], *, read_now: Callable[[], None] | None = None) -> Subscription:
+        """Call `read` now and after each change, at most 250 ms later. What it raises now is raised; later it is tried again.
+
+        `read_now` does the same without waiting, for a view that must not fall behind on a busy loop: reading through the driver takes
+        dozens of turns, which are a second there.
+        """
+        subscription = Subscription(read, read_now)
         await self.refresh(subscription)
         self._subscriptions.append(subscription)
         if self._watch is None:
@@ -156,13 +161,24 @@ class Database:
             self._subscriptions.remove(subscription)
 
     def confirm(self, subscription: Subscription) -> bool:
-        """Whether the view equals the store at this moment, found out without waiting. Raises Unavailable."""
+        """Whether the view equals the store at this moment, found out (or made so) without waiting. Raises Unavailable."""
         now = time.monotonic()
         self.changed()
-        if subscription.generation != self._generation:
-            return False
-        subscription.seen = now
+        generation = self._generation
+        if subscription.generation != generation:
+            if subscription.read_now is None:
+                return False
+            subscription.read_now()
+        subscription.generation, subscription.seen = generation, now
         return True
+
+    def rows_now(self, statement: Select[Any]) -> list[dict[str, Any]]:
+        """The rows of a statement without parameters, read at once on the bell's connection. For tables that stay small."""
+        names = [column.name for column in statement.selected_columns]
+        with _told(self.path):
+            self._check_place()
+            return [dict(zip(names, row, strict=True)) for row in self._bell.execute(str(statement))]
+        raise AssertionError("unreachable")
 
     @contextlib.contextmanager
     def hurried(self) -> Iterator[None]:

@@ -157,6 +157,14 @@ class Records(Database):
 
         return await self.write(work)
 
+    def shut_out_now(self) -> tuple[list[Revocation], list[Lock], list[Kill]]:
+        """Revocations, locks and kills, read without waiting. Raises Unavailable."""
+        return (
+            [Revocation(**row) for row in self.rows_now(select(schema.revoked))],
+            [Lock(**row) for row in self.rows_now(select(schema.locks))],
+            [Kill(**row) for row in self.rows_now(select(schema.kills))],
+        )
+
     async def list_kills(self) -> tuple[Kill, ...]:
         return tuple(Kill(**row) for row in await self._all(select(schema.kills)))
 
