@@ -12,7 +12,7 @@ from relays.commands import CLIENT, SERVER, Commands, Conversation, Send, Turn
 from relays.postgres import codec, params, reports
 from relays.postgres.codec import HEADER
 from relays.postgres.judging import Judging, Refused
-from relays.postgres.replies import Reply
+from relays.postgres.pending import Reply
 from relays.postgres.statements import INLINE, MAX_NAMES, Portal, Reading, Statement, bound, read
 from relays.wire import RemoteProtocolError
 from rules.sql.postgres import is_small

@@ -15,7 +15,8 @@ from relays.postgres import catalog, codec, reports, state
 from relays.postgres.beside import SideQuery
 from relays.postgres.codec import HEADER
 from relays.postgres.masks import Judged, SessionMasks
-from relays.postgres.replies import FAILED, IDLE, Replies, Reply
+from relays.postgres.pending import FAILED, IDLE, Reply
+from relays.postgres.replies import Replies
 from relays.postgres.secrets_in_results import Secrets
 from relays.postgres.statements import INLINE, MAX_NAMES, Names, Reading, Readings, read, reading_of
 from relays.relay import Relay

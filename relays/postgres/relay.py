@@ -32,7 +32,7 @@ from relays.postgres.codec import HEADER, check_header, unpack_header
 from relays.postgres.extended import Extended
 from relays.postgres.judging import ASKED, SENT, Refused
 from relays.postgres.masks import Judged
-from relays.postgres.replies import IDLE, Reply
+from relays.postgres.pending import IDLE, Reply
 from relays.postgres.startup import CancelRequest, Startup, StartupRefused
 from relays.postgres.statements import INLINE, Reading, read
 from relays.wire import ProtocolError, RemoteProtocolError

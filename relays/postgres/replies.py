@@ -7,23 +7,23 @@ speaks out of turn may not be the server that we think.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from relays.postgres import codec
 from relays.postgres.codec import BACKEND_LIMITS, HEADER, check_header, unpack_header
-from relays.postgres.copying import CopyMasker
-from relays.postgres.masked_rows import RowMasker
 from relays.postgres.masks import Judged
+from relays.postgres.pending import IDLE, Pending, Reply
 from relays.postgres.results import Head
 from relays.postgres.secrets_in_results import Secrets
-from relays.postgres.statements import Names, Portal, Reading, Statement
+from relays.postgres.statements import Names, Portal, Statement
 from relays.wire import RemoteProtocolError
 
-IDLE: Final = b"I"
-IN_TRANSACTION: Final = b"T"
-FAILED: Final = b"E"
+try:
+    from relays.postgres._frames import skip_rows
+except ImportError:  # not compiled
+    from relays.postgres.rows import skip_rows
+
 
 MAX_MASKED: Final = 256 << 20  # bytes of one row, where something in it might have to be hidden
 
@@ -33,40 +33,11 @@ _ERROR: Final = ord("E")
 _STREAMED: Final = frozenset({_D, _COPY_DATA})
 
 
-class Reply:
-    """The answer that one forwarded message will have. `kind` is that message's type: Q, P, B, D, E, C or S."""
-
-    # defaults of the class, not of each instance: most replies need few of them, and four are made for each transaction
-    reading: Reading | None = None
-    entry: Statement | Portal | None = None  # what is made, or described
-    portal: Portal | None = None  # what is executed
-    error = b""  # of a message that was put in place of a refused one: what its ErrorResponse becomes
-    internal = False  # asked by the gateway: the client sees nothing of it
-    judged: Judged | None = None  # what is masked in the answer; None: nothing
-    operation = ""  # its id in the ledger
-    failed = False
-    index = 0  # which statement of a simple query is being answered
-    ready = False  # `masker` is what it must be for the result that comes
-    masker: RowMasker | None = None
-    copy_masker: CopyMasker | None = None
-
-    def __init__(self, kind: str, segment: int, **more: Any) -> None:
-        self.kind = kind
-        self.segment = segment
-        if more:
-            self.__dict__.update(more)
-
-
-class Replies:
+class Replies(Pending):
     """The queue, and the scanner of the target's bytes."""
 
     def __init__(self, names: Names) -> None:
-        self.names = names
-        self.queue: deque[Reply] = deque()
-        self.status = IDLE  # of the last ReadyForQuery
-        self.segment = 0  # counts Query and Sync messages sent
-        self.unsynced = False  # extended messages were sent since the last of them
-        self.skipping = False  # the target ignores what comes before the next Sync
+        super().__init__(names)
         self.copy_over = False  # a COPY has ended that the client may still be sending data for
         self.fatal = False  # the target has said its last word
         self.copying = ""  # "in" while the target takes CopyData, "out" while it sends some
@@ -79,7 +50,6 @@ class Replies:
         self.head = Head()
         self.secrets: Secrets | None = None  # what must not come back, whatever the rules say
         self.judged: Judged | None = None  # of the last statement with masks: what comes later may still be about it
-        self.counted: Callable[[str, Mapping[str, int]], None] | None = None  # values were hidden in the answer to an operation
         self.changed: Callable[[bytes, bytes], None] | None = None  # a ParameterStatus
         self._pieces: list[bytes] = []  # of a message that has not come whole
         self._have = self._need = 0
@@ -106,30 +76,9 @@ class Replies:
         }
 
     @property
-    def idle(self) -> bool:
-        """Nothing is unanswered, and nothing waits for a Sync."""
-        return not self.queue and not self.unsynced and not self.skipping
-
-    @property
     def between(self) -> bool:
         """The client has been sent whole messages only: another one may be put in."""
         return not self._skip
-
-    # --- what was sent
-
-    def sent_query(self, reply: Reply) -> None:
-        self.segment += 1
-        self.unsynced = False
-        self.queue.append(reply)
-
-    def sent(self, reply: Reply) -> None:
-        self.unsynced = True
-        self.queue.append(reply)
-
-    def sent_sync(self) -> None:
-        self.queue.append(Reply("S", self.segment))
-        self.segment += 1
-        self.unsynced = self.skipping = False
 
     # --- what comes
 
@@ -173,18 +122,11 @@ class Replies:
                     self._need = stop - at
                 break
             if kind == _COPY_DATA:
-                copied = self._copied(data, at, stop)
-                if copied is not None:
-                    if start < at:
-                        out.append(data[start:at])
-                    out.append(copied)
-                    start = stop
-                at = stop
-                continue
-            handler = self._handlers.get(kind)
-            if handler is None:
+                changed = self._copied(data, at, stop)
+            elif (one := self._handlers.get(kind)) is not None:
+                changed = one(data, at, stop)
+            else:
                 raise RemoteProtocolError(f"the target sends a message that is not relayed: {chr(kind)!r}")
-            changed = handler(data, at, stop)
             if changed is not None:
                 if start < at:
                     out.append(data[start:at])
@@ -255,6 +197,10 @@ class Replies:
 
     def _walk(self, data: bytes, at: int, end: int) -> int:
         rows, head = 0, self.head
+        if not head.left and end == len(data):
+            at, rows = skip_rows(data, at)
+            self.rows += rows
+            return at
         while at + HEADER <= end and data[at] == _D:
             length = int.from_bytes(data[at + 1 : at + HEADER], "big")
             stop = at + 1 + length
@@ -280,11 +226,6 @@ class Replies:
         if length > MAX_MASKED:
             raise RemoteProtocolError(f"a row is longer than the {MAX_MASKED >> 20} MiB that can be looked through", "54000")
         return False
-
-    def _front(self, kinds: str, what: str) -> Reply:
-        if not self.queue or self.queue[0].kind not in kinds:
-            raise RemoteProtocolError(f"the target sends {what} that nobody asked for")
-        return self.queue[0]
 
     # --- one message each: None leaves it as it is, b"" drops it, anything else replaces it
 
@@ -325,15 +266,6 @@ class Replies:
         if reply.judged is not None:
             reply.masker = reply.judged.rows(reply.index, codec.RowDescription.parse(data[at + HEADER : stop]).columns)
         return None
-
-    def _end_masks(self, reply: Reply) -> None:
-        """A result is over: tell how many values of it were hidden."""
-        if reply.masker is None and reply.copy_masker is None:
-            return
-        for masker in (reply.masker, reply.copy_masker):
-            if masker is not None and self.counted is not None and masker.counts:
-                self.counted(reply.operation, masker.counts)
-        reply.masker = reply.copy_masker = None
 
     def _no_data(self, data: bytes, at: int, stop: int) -> bytes | None:
         reply = self._front("D", "a description")
@@ -400,15 +332,6 @@ class Replies:
             told = self.secrets.report(told)
         return None if told is report else told.build(kind)
 
-    def _skip_to_sync(self) -> None:
-        """After an error the target ignores everything up to the next Sync: none of it was made."""
-        while self.queue and self.queue[0].kind != "S":
-            dropped = self.queue.popleft()
-            if dropped.entry is not None and dropped.kind in "PB":
-                self.names.drop(dropped.entry)
-        if not self.queue:
-            self.skipping = True
-
     def _ready(self, data: bytes, at: int, stop: int) -> bytes | None:
         reply = self._front("QS", "a readiness")
         self.status = codec.ReadyForQuery.parse(data[at + HEADER : stop]).status
@@ -422,11 +345,6 @@ class Replies:
         if reply.kind == "Q" and reply.reading is not None and not reply.failed:
             self._learn(reply.reading)
         return None
-
-    def _learn(self, reading: Reading) -> None:
-        """A simple query that prepared statements has succeeded."""
-        for name in reading.prepares:
-            self.names.prepare(name, reading)
 
     def _notice(self, data: bytes, at: int, stop: int) -> bytes | None:
         report = codec.Report.parse(data[at + HEADER : stop])
