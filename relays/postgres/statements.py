@@ -89,12 +89,12 @@ class Names:
         one.confirmed = True
         if isinstance(one, Statement) and one.name and self.statements.get(one.name) is one:
             facts: Any = one.reading.operation.facts
-            self.prepared[_text(one.name)] = Prepared(one.reading.text, facts)
+            self.prepared[_text(one.name)] = Prepared(one.reading.text, facts, one.reading.state.meaning)
 
     def prepare(self, name: str, reading: Reading) -> None:
         """A PREPARE of SQL has succeeded. Only EXECUTE reaches it here; Bind would, at the server."""
         facts: Any = reading.operation.facts
-        self.prepared[name] = Prepared(reading.text, facts)
+        self.prepared[name] = Prepared(reading.text, facts, reading.state.meaning)
 
     def drop(self, one: Statement | Portal) -> None:
         """It was never made: its message failed, or was skipped."""

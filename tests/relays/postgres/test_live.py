@@ -249,6 +249,11 @@ async def test_names_mean_what_the_session_makes_of_them(postgres: Postgres, tmp
         assert sqlstate(found, "SELECT * FROM orders") == "42501"
         found.execute("PREPARE one (int) AS SELECT $1 + 1")
         assert one(found, "EXECUTE one(4)") == 5
+        found.execute("PREPARE two AS SELECT * FROM customers")
+        found.execute("EXECUTE two")
+        found.execute("SET search_path = pg_catalog, public")
+        found.execute("EXECUTE two")
+        found.execute("RESET search_path")
         found.execute("DEALLOCATE one")
         assert sqlstate(found, "EXECUTE one(4)") == "42501"
         with found.transaction(force_rollback=True):
