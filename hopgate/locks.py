@@ -44,7 +44,7 @@ class Locks:
 
     def _read_now(self) -> None:
         revoked, locks, kills = self._store.shut_out_now()
-        self._revoked = frozenset(each.token_id for each in revoked)
+        self._revoked = revoked
         self._locks = {(each.kind, each.value): each for each in locks}
         self._kills = {each.session: each for each in kills}
 

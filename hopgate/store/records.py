@@ -157,10 +157,10 @@ class Records(Database):
 
         return await self.write(work)
 
-    def shut_out_now(self) -> tuple[list[Revocation], list[Lock], list[Kill]]:
-        """Revocations, locks and kills, read without waiting. Raises Unavailable."""
+    def shut_out_now(self) -> tuple[frozenset[str], list[Lock], list[Kill]]:
+        """The ids of revoked tokens, locks and kills, read without waiting. Raises Unavailable."""
         return (
-            [Revocation(**row) for row in self.rows_now(select(schema.revoked))],
+            frozenset(row["token_id"] for row in self.rows_now(select(schema.revoked.c.token_id))),
             [Lock(**row) for row in self.rows_now(select(schema.locks))],
             [Kill(**row) for row in self.rows_now(select(schema.kills))],
         )
