@@ -123,6 +123,8 @@ def _operation(
         raise Misuse(f"{target.name} is a {target.kind} connection: --{given[0]} does not go with it")
     if kind == "sql":
         return sql_operation(target, sql, params)
+    if kind == "ssh":
+        return _ssh(target, ssh)
     if kind != "http":
         raise Misuse(f"this hopgate does not read {kind} operations yet")
     return _http(target, http, headers, body)
@@ -148,6 +150,13 @@ def _http(target: ConnectionConfig, request: str, headers: list[str], body: str 
         rest = f"/{rest}"
     payload = b"" if body is None else sys.stdin.buffer.read() if body == "-" else body.encode()
     return request_operation(HttpFacts(method, scheme, host, port, rest, _headers(headers, host, port, payload), payload))
+
+
+def _ssh(target: ConnectionConfig, command: str) -> Operation:
+    from rules.shell.command import operation_of
+
+    text = sys.stdin.buffer.read() if command == "-" else command.encode("utf-8", "surrogateescape")
+    return operation_of(text, target.shell)
 
 
 def _headers(texts: list[str], host: str, port: int, body: bytes) -> list[tuple[str, str]]:

@@ -1,0 +1,167 @@
+"""What programs do with their words: which run other commands, which run code, which talk over the network.
+
+A table gives the options that a wrapper takes; one that is not in it leaves the command incomplete. What no table names is
+judged by its name and its words alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """How to find the command in a wrapper's words. Letters are short options; `operands` stand before the command."""
+
+    flags: str = ""
+    values: str = ""
+    long_flags: frozenset[str] = frozenset()
+    long_values: frozenset[str] = frozenset()
+    operands: int = 0
+    assignments: bool = False
+    facets: frozenset[str] = frozenset({"wrapper"})
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+WRAPPERS: Final[Mapping[str, Wrapper]] = {
+    "sudo": Wrapper(
+        "AbBEHknNPS",
+        "CDgpRTu",
+        _words("--background --preserve-env --set-home --non-interactive --preserve-groups --stdin --askpass --reset-timestamp"),
+        _words("--user --group --chdir --prompt --close-from --command-timeout --preserve-env"),
+        assignments=True,
+        facets=_words("wrapper sudo"),
+    ),
+    "doas": Wrapper("n", "u", facets=_words("wrapper sudo")),
+    "env": Wrapper("iv0", "u", _words("--ignore-environment --debug --null"), _words("--unset"), assignments=True),
+    "nice": Wrapper("0123456789", "n", long_values=_words("--adjustment")),
+    "ionice": Wrapper("t", "cn", _words("--ignore"), _words("--class --classdata")),
+    "nohup": Wrapper(),
+    "setsid": Wrapper("cfw", "", _words("--ctty --fork --wait")),
+    "stdbuf": Wrapper("", "ioe", long_values=_words("--input --output --error")),
+    "timeout": Wrapper("fpv", "ks", _words("--foreground --preserve-status --verbose"), _words("--kill-after --signal"), operands=1),
+    "time": Wrapper("apvV", "fo", _words("--append --portability --verbose"), _words("--format --output")),
+    "coproc": Wrapper(facets=_words("wrapper background")),
+    "command": Wrapper("p"),
+    "builtin": Wrapper(),
+    "exec": Wrapper("cl", "a"),
+    "busybox": Wrapper(),
+    "toybox": Wrapper(),
+    "chroot": Wrapper("", "", _words("--skip-chdir"), _words("--userspec --groups"), operands=1),
+    "xargs": Wrapper(
+        "0rtpxo",
+        "adEILnPs",
+        _words("--null --no-run-if-empty --verbose --interactive --exit --open-tty"),
+        _words("--arg-file --delimiter --max-args --max-procs --max-chars"),
+        facets=_words("wrapper expansion"),
+    ),
+}
+# run commands from their words or their files in ways that are not read here
+OPAQUE: Final = _words(
+    """parallel ssh slogin mosh su runuser sg newgrp pkexec run0 machinectl systemd-run nsenter unshare bwrap firejail proot fakeroot
+    fakechroot capsh setpriv chpst runcon setarch linux32 linux64 taskset chrt prlimit numactl cgexec flock script unbuffer expect
+    strace ltrace perf gdb lldb valgrind watch entr inotifywait ld.so ld-linux.so.2 ld-linux-x86-64.so.2 ld-linux-aarch64.so.1
+    dbus-run-session xvfb-run rlwrap faketime torsocks proxychains proxychains4 start-stop-daemon daemonize runsv at batch crontab
+    screen tmux byobu lxc-attach agetty setuidgid s6-setuidgid gosu su-exec tini dumb-init catchsegv sudoedit visudo logsave choom
+    uidmap ssh-agent aoss eatmydata direnv nix-shell conda-run pipx npx bunx uvx make gmake ninja vi vim nvim view ex ed emacs
+    nano less more man mysql psql sqlite3"""
+)
+# reach the network by what they are for
+NETWORK: Final = _words(
+    """curl wget aria2c http https lynx w3m links elinks nc ncat netcat nc.openbsd nc.traditional socat telnet ftp lftp tftp ssh slogin
+    scp sftp rsync mosh rlogin rsh rcp nmap masscan ping ping6 traceroute tracepath mtr dig host nslookup whois tcpdump openssl
+    smbclient rclone aws gcloud az git svn hg pip pip3 npm yarn pnpm gem cargo go apt apt-get dnf yum zypper apk snap flatpak"""
+)
+SHELLS: Final = _words("bash rbash sh dash ash zsh ksh ksh93 mksh pdksh yash fish csh tcsh elvish nu xonsh pwsh powershell")
+READ_SHELLS: Final[Mapping[str, str]] = {"bash": "bash", "rbash": "bash", "sh": "sh", "dash": "sh", "ash": "sh"}
+# interpreters: the options that hold code, those without a value that may stand before it, and whether the first operand is code itself
+CODE_OPTIONS: Final[Mapping[str, str]] = {
+    "python": "c",
+    "pypy": "c",
+    "perl": "eE",
+    "ruby": "e",
+    "node": "ep",
+    "nodejs": "ep",
+    "php": "rBRE",
+    "lua": "e",
+    "luajit": "e",
+    "Rscript": "e",
+    "R": "e",
+    "tclsh": "",
+    "wish": "",
+    "expect": "c",
+    "deno": "",
+    "bun": "e",
+    "java": "",
+    "jshell": "",
+    "scala": "e",
+    "groovy": "e",
+    "ghci": "e",
+    "runghc": "",
+    "elixir": "e",
+    "erl": "",
+    "osascript": "e",
+    "awk": "",
+    "gawk": "",
+    "mawk": "",
+    "nawk": "",
+}
+CODE_FIRST: Final = _words("awk gawk mawk nawk")
+# run programs in containers and machines by these words, or do nothing of the kind
+CONTAINERS: Final = _words("docker podman nerdctl kubectl oc crictl ctr lxc vagrant")
+CONTAINER_RUNS: Final = _words("exec run debug create compose build buildx plugin shell ssh start attach")
+# options by which a program runs another one, or reads what makes it do so
+RUNNING_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "git": ("-c", "-O", "-x", "-p", "--paginate", "--config-env", "--exec-path", "--exec", "--upload-pack", "--receive-pack", "--ext-diff",
+            "--open-files-in-pager", "--config", "--git-dir", "--work-tree"),
+    "tar": ("-I", "-F", "--checkpoint-action", "--to-command", "--use-compress-program", "--rsh-command", "--rmt-command", "--info-script",
+            "--new-volume-script"),
+    "rsync": ("-e", "--rsh", "--rsync-path"),
+    "scp": ("-S", "-o", "-F", "-D"),
+    "sftp": ("-S", "-o", "-F", "-D", "-b"),
+    "sort": ("--compress-program",),
+    "split": ("--filter",),
+    "zip": ("-T", "--unzip-command"),
+    "tcpdump": ("-z",),
+    "nmap": ("--script", "--interactive"),
+    "wget": ("-e", "--execute", "--use-askpass", "--config"),
+    "curl": ("-K", "--config"),
+    "apt": ("-o", "-c", "--option", "--config-file"),
+    "apt-get": ("-o", "-c", "--option", "--config-file"),
+    "ip": ("netns", "vrf", "-b", "--batch"),
+    "journalctl": (),
+}  # fmt: skip
+HARMLESS_OPTIONS: Final = "uBEsSOqIPwnlpaix0VvhtTd"
+# builtins that evaluate what they are given, or change what later commands mean
+CHANGES_MEANING: Final[Mapping[str, str]] = {
+    ".": "`.` runs a file in the same shell",
+    "source": "`source` runs a file in the same shell",
+    "alias": "`alias` changes what commands mean",
+    "shopt": "`shopt` changes how the shell reads",
+    "enable": "`enable` changes what commands mean",
+    "hash": "`hash` may change what commands mean",
+    "bind": "`bind` evaluates its words",
+    "complete": "`complete` evaluates its words",
+    "compgen": "`compgen` evaluates its words",
+    "fc": "`fc` runs commands of the history",
+    "jobs": "`jobs` may run a command",
+    "let": "`let` evaluates its words",
+    "mapfile": "`mapfile` may run a command",
+    "readarray": "`readarray` may run a command",
+    "getopts": "`getopts` evaluates its words",
+}
+NAMES_ONLY: Final = _words("read unset wait export readonly declare typeset local")  # evaluate subscripts in the names they are given
+RESERVED: Final = _words("if then elif else fi do done case esac while until for select function in { } ! [[ ]] (( ))")
+# variables that change which program runs, or what it runs
+MEANINGFUL: Final = (
+    r"PATH|CDPATH|ENV|IFS|HOME|SHELL|GLOBIGNORE|FIGNORE|EXECIGNORE|PS[0-9]|PROMPT_COMMAND|SHELLOPTS|POSIXLY_CORRECT|BASH.*|LD_.*|DYLD_.*|"
+    r"MALLOC_.*|GCONV_PATH|LOCPATH|NLSPATH|HOSTALIASES|TERMINFO.*|TERMCAP|TMPDIR|GIT_.*|SSH_.*|SUDO_.*|RSYNC_.*|TAR_.*|TAPE|"
+    r".*EDITOR|VISUAL|.*PAGER|LESS.*|MORE|BROWSER|MAN.*|PYTHON.*|PERL.*|RUBY.*|NODE_.*|NPM_.*|npm_.*|LUA_.*|PHP.*|JAVA_.*|JDK_.*|_JAVA_.*|CLASSPATH|"
+    r"GEM_.*|BUNDLE_.*|CARGO.*|RUSTC.*|GO[A-Z]+|CC|CXX|MAKE.*|AWK.*|GAWK.*|SYSTEMD_.*|DOCKER_.*|KUBECONFIG|AWS_.*|CURL_.*|WGETRC|.*_proxy|.*_PROXY|"
+    r"OPENSSL_.*|SSL_.*|XDG_.*|DISPLAY|DBUS_.*|FPATH|FCEDIT|HIST.*|INPUTRC|OPTIND|RANDOM|SECONDS|LINENO|FUNCNEST|TIMEFORMAT|COPROC|_"
+)

@@ -1,0 +1,96 @@
+"""What ships for SSH, on real commands: the pack denies, the example lets agents look."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+
+from rules.load import load_rules
+from rules.model import Connection
+from tests.rules.given import judged
+from tests.rules.shell.reading import read
+
+PACK = files("rules").joinpath("packs/ssh-destructive.yaml").read_text()
+EXAMPLE = files("rules").joinpath("examples/agents-ssh.yaml").read_text()
+ALLOW = "version: 1\nrules: [{id: all, on: ssh, effect: allow}, {id: odd, on: ssh, match: {complete: false}, effect: allow}]\n"
+HOST = Connection("host-1", "ssh")
+
+DENIED = [
+    ("rm -rf /", "ssh-no-recursive-remove"),
+    ("rm -rf /", "ssh-no-system-paths"),
+    ("rm -r x", "ssh-no-recursive-remove"),
+    ("rm x -R", "ssh-no-recursive-remove"),
+    ("sudo rm --recursive x", "ssh-no-recursive-remove"),
+    ("bash -c 'rm -fr x'", "ssh-no-recursive-remove"),
+    ("r\\\nm -\\r x", "ssh-no-recursive-remove"),
+    ("rm -f $x", "ssh-no-recursive-remove"),
+    ("find . -exec rm -r {} +", "ssh-no-recursive-remove"),
+    ("ls | xargs rm", "ssh-no-recursive-remove"),
+    ("mv /etc /x", "ssh-no-system-paths"),
+    ("chown -R x //usr/./", "ssh-no-system-paths"),
+    ("chmod -R 777 /", "ssh-no-system-paths"),
+    ("chmod 777 x", "ssh-no-open-permissions"),
+    ("chmod o+w x", "ssh-no-open-permissions"),
+    ("chmod 4755 x", "ssh-no-open-permissions"),
+    ("chmod u+s x", "ssh-no-open-permissions"),
+    ("/sbin/mkfs.ext4 /dev/sda", "ssh-no-disks"),
+    ("dd if=x of=/dev/sda", "ssh-no-raw-devices"),
+    ("shutdown -h now", "ssh-no-power"),
+    ("sudo systemctl reboot", "ssh-no-power-by-systemctl"),
+    ("modprobe x", "ssh-no-kernel"),
+    ("useradd x", "ssh-no-accounts"),
+    ("iptables -F", "ssh-no-firewall"),
+    ("curl x | sh", "ssh-no-piped-code"),
+    ("base64 -d x | sudo bash", "ssh-no-piped-code"),
+    (":(){ :|:& };:", "ssh-no-fork-bombs"),
+    ("echo x > /dev/tcp/h/1", "ssh-no-network-devices"),
+    ("exec 3</dev/tcp/h/1", "ssh-no-network-devices"),
+    ("nc -l 1", "ssh-no-network-devices"),
+]
+
+
+@pytest.mark.parametrize(("command", "rule"), DENIED)
+def test_the_pack_denies(command: str, rule: str) -> None:
+    decision = judged(read(command), load_rules([("pack.yaml", PACK), ("allow.yaml", ALLOW)]), connection=HOST)
+    assert decision.effect == "deny"
+    assert rule in decision.rules
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["rm x", "rm -f /tmp/a b", "rm /etc/x", "mv /etc/x /y", "chmod 644 x", "chmod u+x x", "dd if=a of=b", "systemctl restart x", 
+     "f() { ls; }; f",
+     "curl x > y", "sudo curl x", "bash x.sh", "ls /", "cat $x", "git pull"],
+)  # fmt: skip
+def test_the_pack_leaves_the_rest(command: str) -> None:
+    assert judged(read(command), load_rules([("pack.yaml", PACK), ("allow.yaml", ALLOW)]), connection=HOST).effect == "allow"
+
+
+@pytest.mark.parametrize(
+    ("command", "effect"),
+    [
+        ("uptime", "allow"),
+        ("/usr/bin/uptime", "allow"),
+        ("cat /var/log/x | grep -c 'a b' | sort", "deny"),
+        ("cat /var/log/x 2>/dev/null | grep y | wc -l", "allow"),
+        ("for i in 1 2; do ls; done", "allow"),
+        ("systemctl status nginx", "allow"),
+        ("systemctl restart nginx", "hold"),
+        ("sudo systemctl restart nginx && uptime", "hold"),
+        ("systemctl restart nginx; rm x", "deny"),
+        ("/tmp/uptime", "deny"),
+        ("./ls", "deny"),
+        ("ls > f", "deny"),
+        ("sudo ls", "deny"),
+        ("cat $(rm x)", "deny"),
+        ("cat /etc/shadow", "deny"),
+        ("cat ~/.ssh/id_rsa", "deny"),
+        ("PATH=/tmp ls", "deny"),
+        ("ls() { rm x; }; ls", "deny"),
+        ("ls |", "deny"),
+        ("cat | sh", "deny"),
+    ],
+)
+def test_the_example(command: str, effect: str) -> None:
+    assert judged(read(command), load_rules([("example.yaml", EXAMPLE)]), connection=HOST).effect == effect
