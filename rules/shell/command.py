@@ -188,14 +188,16 @@ class _Commands(Judge):
             reader.doubt("an assignment that the grammar takes for a command")
         found = runs(words)
         facets |= found.facets
-        reason = found.reason or self._inner(reader, found, replace(context, facets=facets), name, words)
+        reason = found.reason or self._inner(reader, found, context, facets, name)
         if reason:
             reader.doubt(reason)
         self.parts.append(shell_facts((*context.chain, name), _joined(words), facets, reason))
 
-    def _inner(self, reader: Reader, found: Runs, context: Context, name: str, words: tuple[Word, ...]) -> str:
+    def _inner(self, reader: Reader, found: Runs, context: Context, facets: frozenset[str], name: str) -> str:
         """Queue what a command runs; why it is not known, or nothing."""
-        inner = replace(context, chain=(*context.chain, name), depth=context.depth + 1, after=())
+        if not found.commands and found.text is None and not found.code_from_input:
+            return ""
+        inner = replace(context, facets=facets, chain=(*context.chain, name), depth=context.depth + 1, after=())
         if inner.depth > 40:
             return "commands in commands nest too deep"
         if basename(name) == "xargs":

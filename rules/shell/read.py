@@ -230,8 +230,9 @@ class Reader:
         holes: dict[int, tuple[int, str]] = {}
         if not context.bash and only_bash(nodes):
             self.doubt("only bash reads this as it was read")
-        inner = context.within("substitution")
-        for start, end, node in holes_in(nodes, source):
+        found = holes_in(nodes, source)
+        inner = context.within("substitution") if found else context
+        for start, end, node in found:
             holes[start] = (end, HOLES[node.type])
             reason = check_hole(start, end, node, source)
             if reason:

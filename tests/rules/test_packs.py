@@ -22,7 +22,9 @@ ALLOW = (
 
 
 def test_the_shipped_packs() -> None:
-    assert {"http-defaults.yaml", "secrets.yaml", "pii.yaml", "sql-destructive.yaml", "sql-server.yaml", "ssh-destructive.yaml"} <= set(PACKS)
+    assert {"http-defaults.yaml", "secrets.yaml", "pii.yaml", "sql-destructive.yaml", "sql-server.yaml", "ssh-destructive.yaml"} <= set(
+        PACKS
+    )
     assert {"agents-http.yaml", "agents-sql.yaml", "agents-ssh.yaml"} <= set(EXAMPLES)
 
 

@@ -59,7 +59,7 @@ def test_the_pack_denies(command: str, rule: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["rm x", "rm -f /tmp/a b", "rm /etc/x", "mv /etc/x /y", "chmod 644 x", "chmod u+x x", "dd if=a of=b", "systemctl restart x", 
+    ["rm x", "rm -f /tmp/a b", "rm /etc/x", "mv /etc/x /y", "chmod 644 x", "chmod u+x x", "dd if=a of=b", "systemctl restart x",
      "f() { ls; }; f",
      "curl x > y", "sudo curl x", "bash x.sh", "ls /", "cat $x", "git pull"],
 )  # fmt: skip
