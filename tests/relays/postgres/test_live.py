@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -315,14 +316,18 @@ async def test_the_injected_password_does_not_come_back(postgres: Postgres, tmp_
         await world.client(work)
 
 
+# Python 3.12 bounds the recursion of compiled modules more tightly: there a longer chain is not understood, and denied
+OPERANDS = 1500 if sys.version_info >= (3, 13) else 200
+
+
 async def test_long_statements_are_read_elsewhere_and_do_not_crash_it(postgres: Postgres, tmp_path: Path) -> None:
-    long = "SELECT " + " + ".join(["1"] * 1500) + " AS n, '" + "x" * 40_000 + "' AS x"
+    long = "SELECT " + " + ".join(["1"] * OPERANDS) + " AS n, '" + "x" * 40_000 + "' AS x"
     chain = "SELECT 1" + "+1" * 70_000
     deep = "SELECT " + "(" * 5000 + "1" + ")" * 5000
 
     def work(found: psycopg.Connection[Any]) -> None:
-        assert one(found, long) == 1500
-        assert found.execute(long.replace("1500", "%s"), prepare=True).fetchone() is not None
+        assert one(found, long) == OPERANDS
+        assert found.execute(long.replace(" AS n", "+ 1 AS n"), prepare=True).fetchone() is not None
         for sql in (chain, deep, "SELECT '" + "x" * (2 << 20) + "'"):
             assert sqlstate(found, sql) == "42501"
         assert one(found, "SELECT 1") == 1
