@@ -125,9 +125,12 @@ def test_a_waiting_request_is_released_by_the_decision(gateway: Gateway, origin:
 
 
 def test_a_denied_approval_says_so(gateway: Gateway, origin: Origin) -> None:
-    approval = refund(gateway, 4, b"Prefer: wait=0\r\n").problem["approval"]
-    threading.Timer(0.2, decide, (gateway, approval, "deny", "ask billing first")).start()
-    problem = refund(gateway, 4).problem
+    for number in (4, 41, 42):  # on a loaded machine the reviewer may be slower than the second that the gateway waits
+        approval = refund(gateway, number, b"Prefer: wait=0\r\n").problem["approval"]
+        threading.Timer(0.2, decide, (gateway, approval, "deny", "ask billing first")).start()
+        problem = refund(gateway, number).problem
+        if not problem["type"].endswith(":pending"):
+            break
     assert problem["type"].endswith(":denied")
     assert "ask billing first" in problem["detail"]
     assert bytes(origin.seen) == b""
