@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Final
@@ -42,6 +41,7 @@ def issue(
     from hopgate.config.values import parse_duration
     from hopgate.ledger import append_once
     from hopgate.tokens import issue_token
+    from hopgate.tokens import token_id as digest_of
 
     loaded = load(config)
     check_owner(loaded.state)
@@ -50,8 +50,7 @@ def issue(
     except ValueError as error:
         raise Misuse(f"--ttl {error}") from None
     text = issue_token(loaded, subject, tuple(group or ()), seconds, peer=peer or None, claims=_claims(claim or []))
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    append_once(loaded.state, "token_issued", subject=subject, groups=list(group or ()), token=digest, seconds=seconds, peer=peer)
+    append_once(loaded.state, "token_issued", subject=subject, groups=list(group or ()), token=digest_of(text), seconds=seconds, peer=peer)
     say(text)
 
 
@@ -78,26 +77,30 @@ def revoke(
     token: TokenOption = "",
     config: ConfigOption = CONFIG,
 ) -> None:
-    """Refuse a token from now on: the one on stdin, or the one that --id names. In force within a second."""
+    """Refuse a token from now on, and short ones made of it: the one on stdin, or the one that --id names. In force within a second."""
     proof = given_token(token) if token_id else read_line("token to revoke").strip()
 
     async def work() -> None:
         from hopgate.ledger import append_once
+        from hopgate.tokens import revocation_ids
 
         loaded = load(config)
+        named: tuple[str, ...]
         async with opened(loaded) as store:
             if token_id:
                 who = await operator(loaded, store, proof)
-                named, until = token_id, time.time() + _REMEMBERED
+                named, until = (token_id,), time.time() + _REMEMBERED
             else:
                 try:
                     who = await verified(loaded, store, proof)
                 except Denied as error:
                     raise Denied(f"nothing to revoke: {error}") from None
-                named, until = who.token_id, who.expires_at
-            await store.revoke(named, until, str(who))
-        append_once(loaded.state, "token_revoked", token=named, by=str(who))
-        say(f"revoked {visible(named)}")
+                # its `jti` too: that is what open sessions of short tokens made of it are known by
+                named, until = revocation_ids(proof), who.expires_at
+            for each in named:
+                await store.revoke(each, until, str(who))
+        append_once(loaded.state, "token_revoked", token=named[0], by=str(who))
+        say(f"revoked {visible(named[0])}")
 
     asyncio.run(work())
 

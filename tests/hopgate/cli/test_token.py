@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import jwt
 import pytest
 
+from hopgate.config import load_config
+from hopgate.locks import Locks
+from hopgate.store import Store
+from rules.model import Principal
 from tests.hopgate.cli.conftest import Hopgate
 
 
@@ -50,6 +55,37 @@ def test_a_short_token_and_its_revocation(hopgate: Hopgate) -> None:
     assert "nothing to revoke" in hopgate("token", "revoke", stdin=short).err
     assert hopgate("token", "revoke", stdin=long).status == 0
     assert hopgate("token", "exchange", stdin=long).status == 1
+
+
+def test_revoking_a_long_token_ends_the_short_ones_made_of_it(hopgate: Hopgate) -> None:
+    long, other = issue(hopgate, "agent-7", "agents"), issue(hopgate, "agent-7", "agents")
+    short = hopgate("token", "exchange", stdin=long).out.strip()
+    spared = hopgate("token", "exchange", stdin=other).out.strip()
+    assert hopgate("token", "revoke", stdin=long).status == 0
+    assert "nothing to revoke" in hopgate("token", "revoke", stdin=short).err
+    assert hopgate("token", "revoke", stdin=spared).out.startswith("revoked ")
+    assert hopgate("token", "exchange", stdin=other).status == 0
+
+
+def test_revoking_a_long_token_ends_open_sessions_of_the_short_ones(hopgate: Hopgate, config: Path) -> None:
+    long = issue(hopgate, "agent-7", "agents")
+    claims = jwt.decode(long, options={"verify_signature": False})
+    # what a session knows of a short token: its own digest, and the `jti` of the one that it was made of
+    short = Principal("local", "agent-7", token_id="0" * 64, claims={"jti": claims["jti"]})
+
+    async def locked() -> str | None:
+        store = await Store.open(load_config(config).state)
+        locks = Locks(store)
+        await locks.start()
+        try:
+            return locks.is_locked(short)
+        finally:
+            await locks.close()
+            await store.close()
+
+    assert asyncio.run(locked()) is None
+    assert hopgate("token", "revoke", stdin=long).status == 0
+    assert asyncio.run(locked()) == "the token was revoked"
 
 
 def test_revoking_by_id_takes_an_operator(hopgate: Hopgate) -> None:
