@@ -182,7 +182,7 @@ class Database:
 
     @contextlib.contextmanager
     def hurried(self) -> Iterator[None]:
-        """Look every 20 ms instead of every 250 while inside."""
+        """Look every `HURRIED` seconds instead of every `CALM` while inside."""
         self._hurry += 1
         self._hurried.set()
         try:
