@@ -20,7 +20,8 @@ from OpenSSL import SSL
 
 from addons.fail_closed import fail_closed
 from hopgate.addresses import parse_host, refused_target
-from hopgate.errors import Denied, Misconfigured, Unavailable
+from hopgate.config import Authorities
+from hopgate.errors import Denied, Unavailable
 
 if TYPE_CHECKING:
     from hopgate.config import ConnectionConfig
@@ -95,21 +96,9 @@ class Destinations:
     name = "hopgate_destinations"
 
     def __init__(self, connections: Iterable[ConnectionConfig], resolve: Resolve | None = None) -> None:
-        self._exact: dict[tuple[str, int], ConnectionConfig] = {}
-        self._suffixes: list[tuple[str, int, ConnectionConfig]] = []
+        self._authorities = Authorities(connections)
         self._known: dict[tuple[str, int], Route | None] = {}
         self._resolve = resolve or _resolve
-        for connection in connections:
-            if connection.kind == "http":
-                self._add(connection)
-        self._suffixes.sort(key=lambda entry: len(entry[0]), reverse=True)  # the longest suffix names the connection
-
-    def _add(self, connection: ConnectionConfig) -> None:
-        for host, port in connection.authorities:
-            if host.startswith("*."):
-                self._suffixes.append((host[1:], port, connection))
-            elif self._exact.setdefault((host, port), connection) is not connection:
-                raise Misconfigured(f"connections: {connection.name} and {self._exact[host, port].name} both have the host {host}:{port}")
 
     def find(self, host: str, port: int) -> Route | None:
         """The route of an authority as a client wrote it, or None: no connection owns it. Raises ValueError for what is no host."""
@@ -123,9 +112,7 @@ class Destinations:
         return route
 
     def _route(self, host: str, port: int) -> Route | None:
-        connection = self._exact.get((host, port))
-        if connection is None:
-            connection = next((found for suffix, at, found in self._suffixes if at == port and host.endswith(suffix)), None)
+        connection = self._authorities.find(host, port)
         if connection is None:
             return None
         return Route(connection, (host, port), connection.scheme, normalised(connection.address.host), connection.address.port)

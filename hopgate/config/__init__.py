@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hopgate.config.connections import ConnectionConfig, CredentialConfig
+from hopgate.config.connections import Authorities, ConnectionConfig, CredentialConfig
 from hopgate.config.load import load_config
 from hopgate.config.model import (
     LOCAL_AUDIENCE,
@@ -22,6 +22,7 @@ __all__ = [
     "LOCAL_AUDIENCE",
     "LOCAL_ISSUER",
     "ApprovalsConfig",
+    "Authorities",
     "Config",
     "ConnectionConfig",
     "CredentialConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hopgate.addresses import Address, parse_address, parse_host
 from hopgate.config.values import FilePath, Name, SecretText, Text, Texts
+from hopgate.errors import Misconfigured
 from hopgate.references import Reference, Template
 from rules.model import Connection
 
@@ -88,6 +89,29 @@ class ConnectionConfig(BaseModel):
 
     def __repr_args__(self) -> Any:
         return [("name", self.name), ("kind", self.kind)]
+
+
+class Authorities:
+    """Which http connection owns an authority."""
+
+    def __init__(self, connections: Iterable[ConnectionConfig]) -> None:
+        """Raises Misconfigured when two connections own the same."""
+        self._owners: dict[tuple[str, int], ConnectionConfig] = {}
+        for connection in connections:
+            for host, port in connection.authorities:
+                owner = self._owners.setdefault((host, port), connection)
+                if owner is not connection:
+                    raise Misconfigured(f"connections: {connection.name} and {owner.name} both have the host {host}:{port}")
+
+    def find(self, host: str, port: int) -> ConnectionConfig | None:
+        """The exact one, else the longest `*.suffix`; None = refused. `host` is in lower case, without brackets or a dot at its end."""
+        if (found := self._owners.get((host, port))) is not None:
+            return found
+        while "." in host:
+            host = host.partition(".")[2]
+            if (found := self._owners.get((f"*.{host}", port))) is not None:
+                return found
+        return None
 
 
 def parse_target(kind: str, target: str) -> tuple[str, Address]:

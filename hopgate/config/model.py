@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hopgate.addresses import contains
-from hopgate.config.connections import ConnectionConfig
+from hopgate.config.connections import Authorities, ConnectionConfig
 from hopgate.config.values import AcceptedValues, Bytes, FilePath, ListenAddress, Name, Network, Seconds, SecretText, Text, Texts, TimeZone
 
 DEFAULT_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
@@ -146,23 +146,15 @@ class Config(Section):
         return {connection.name: connection for connection in self.connections}
 
     @cached_property
-    def _by_authority(self) -> Mapping[tuple[str, int], ConnectionConfig]:
-        return {authority: connection for connection in self.connections for authority in connection.authorities}
+    def _authorities(self) -> Authorities:
+        return Authorities(self.connections)
 
     def connection(self, name: str) -> ConnectionConfig | None:
         return self._by_name.get(name)
 
     def connection_for(self, host: str, port: int) -> ConnectionConfig | None:
         """The http connection that owns an authority: the exact one, else the longest `*.suffix`; None = refused."""
-        host = host.lower().strip("[]").removesuffix(".")
-        owners = self._by_authority
-        if (found := owners.get((host, port))) is not None:
-            return found
-        while "." in host:
-            host = host.partition(".")[2]
-            if (found := owners.get((f"*.{host}", port))) is not None:
-                return found
-        return None
+        return self._authorities.find(host.lower().strip("[]").removesuffix("."), port)
 
     def check(self, *, rules: bool = True) -> None:
         """What loading alone does not look at: rule files, and the files and variables that are referred to.
