@@ -194,15 +194,7 @@ def fail_closed[H: Callable[..., Any]](hook: H) -> H:
 
         @functools.wraps(hook)
         async def guarded(self: Any, data: Any) -> None:
-            try:
-                await hook(self, data)
-            except asyncio.CancelledError as error:
-                refuse_event(name, data, error)
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-            except Exception as error:
-                refuse_event(name, data, error)
+            await _finish(name, data, hook(self, data))
 
     else:
 
