@@ -61,6 +61,8 @@ class Masking:
     def __init__(self, masks: tuple[Mask, ...], catalog: Catalog | None, *, secrets: tuple[bytes, ...] = (), hash_key: bytes = b"") -> None:
         self.catalog = catalog
         self.plan: Plan = compile_plan(masks, secrets=secrets, hash_key=hash_key)
+        # known secrets are looked for in whole buffers, before rows are cut: only detectors and paths need every value
+        self._by_form = not compile_plan(masks, hash_key=hash_key).empty
         self.rules = tuple(
             Rule(mask, Treatment.of(mask, hash_key), tuple(compile_name(pattern) for pattern in mask.columns))
             for mask in masks
@@ -173,7 +175,7 @@ class Masking:
         ]
 
     def rows(self, lineage: Lineage, fields: Sequence[Field], formats: Sequence[int] | None = None) -> RowMasker | None:
-        """What masks the rows of a result set; None when they may pass as they are.
+        """What masks the rows of a result set; None when they may pass as they are, but for known secrets.
 
         `formats` are the result format codes of Bind (none, one for all, or one for each); without them the description's count.
         """
@@ -185,7 +187,7 @@ class Masking:
         for treatment, field, format in zip(self.treatments(lineage, fields), fields, chosen, strict=True):
             columns.append(None if treatment is None else (treatment, replacement(treatment, field.type, format, texts)))
         kinds = [(field.type, format) for field, format in zip(fields, chosen, strict=True)]
-        masker = RowMasker(columns, kinds, self.plan, texts)
+        masker = RowMasker(columns, kinds, self.plan, texts, by_form=self._by_form)
         return None if masker.idle else masker
 
     def copy(self, lineage: Lineage) -> CopyMasker | None:

@@ -160,7 +160,7 @@ class Replies(Pending):
             masker = reply.masker = self.secrets.rows(data, at)
         if masker is None:
             return self._walk(data, at, len(data)), True
-        masked, after = masker.feed(data, at)
+        masked, after = masker.feed(data, at, suspicious=self._suspicious)
         if after > at:
             if start < at:
                 out.append(data[start:at])
