@@ -146,9 +146,14 @@ def encode_http_flow(
     return b"".join(parts)
 
 
+def encode_tcp_message(from_client: bool, content: bytes, at: float) -> bytes:
+    """One message of a TCP flow: readable content after masking, and when, in seconds since the epoch."""
+    return tnetstring([from_client, content, at])
+
+
 def encode_tcp_flow(
     connection: TcpConnection,
-    messages: Iterable[tuple[bool, bytes, float]],
+    messages: Iterable[bytes],
     *,
     flow_id: str,
     created: float,
@@ -157,8 +162,9 @@ def encode_tcp_flow(
     marked: str = "",
     error: tuple[str, float] | None = None,
 ) -> bytes:
-    """One record for a stretch of a relayed connection. `messages`: (from the client?, readable content after masking, time)."""
-    return tnetstring(
+    """One record for a stretch of a relayed connection. `messages` are what `encode_tcp_message` gave."""
+    said = b"".join(messages)
+    rest = tnetstring(
         {
             "version": VERSION,
             "type": "tcp",
@@ -173,9 +179,11 @@ def encode_tcp_flow(
             "comment": comment,
             "timestamp_created": created,
             "backup": None,
-            "messages": list(messages),
         },
     )
+    # the last item of a dictionary is written first
+    items = b"8:messages;%d:%b]%b" % (len(said), said, rest[rest.index(b":") + 1 : -1])
+    return b"%d:%b}" % (len(items), items)
 
 
 def record_end(fd: int, offset: int, size: int) -> int | None:

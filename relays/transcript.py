@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from hopgate.errors import HopgateError
-from hopgate.flow_format import TcpConnection, encode_tcp_flow
+from hopgate.flow_format import TcpConnection, encode_tcp_flow, encode_tcp_message
 from relays.commands import CLIENT, Message, Side
 
 if TYPE_CHECKING:
@@ -29,15 +29,23 @@ class Transcript:
         self._session = session
         self.connection = connection
         self._failed = failed
-        self._messages: list[tuple[bool, bytes, float]] = []
+        self._messages: list[bytes] = []
+        self._first = 0.0  # when the first of them was
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
 
     def add(self, side: Side, text: bytes) -> None:
         """Remember one readable message; it is written within half a second, or with 64 KiB of others."""
-        self._messages.append((side == CLIENT, text, time.time()))
-        self._size += len(text)
+        now = time.time()
+        self.add_encoded(encode_tcp_message(side == CLIENT, text, now), now)
+
+    def add_encoded(self, messages: bytes, first: float) -> None:
+        """Remember messages as hopgate.flow_format writes them; `first` is when the first of them was, in seconds since the epoch."""
+        if not self._messages:
+            self._first = first
+        self._messages.append(messages)
+        self._size += len(messages)
         if self._size >= FLUSH_BYTES:
             self.flush()
         elif self._timer is None:
@@ -61,7 +69,7 @@ class Transcript:
         except HopgateError as error:
             self._failed(error.message)
 
-    def _encoded(self, messages: list[tuple[bool, bytes, float]]) -> bytes:
+    def _encoded(self, messages: list[bytes]) -> bytes:
         session = self._session
         metadata = {
             "session": session.id,
@@ -74,7 +82,7 @@ class Transcript:
             self.connection,
             messages,
             flow_id=str(uuid.uuid4()),
-            created=messages[0][2],
+            created=self._first,
             metadata=metadata,
             comment=f"{session.principal} on {session.view.name}: segment {self._number}",
         )

@@ -109,7 +109,7 @@ class Extended(Judging):
         if known is not None and known.version == self.session.rules_version and known.allowed:
             return True
         decision = self.session.foresee(reading.operation)
-        if decision.allowed and not decision.masks:
+        if decision.allowed:
             reading.known = decision
         # where rules could not know the values, Bind decides; what is held is held there, with its values on the card
         return decision.effect != "deny" or (reading.has_params and bool(decision.unknown))

@@ -17,7 +17,7 @@ from relays.postgres.codec import HEADER
 from relays.postgres.masks import Judged, SessionMasks
 from relays.postgres.pending import FAILED, IDLE, Reply
 from relays.postgres.replies import Replies
-from relays.postgres.secrets_in_results import Secrets
+from relays.postgres.secrets_in_results import secrets_of
 from relays.postgres.statements import INLINE, MAX_NAMES, Names, Reading, Readings, read, reading_of
 from relays.relay import Relay
 from relays.wire import RemoteProtocolError
@@ -73,7 +73,7 @@ class Judging(Relay):
         config = session.config
         if config.recordings.results != "full":
             self.replies.head.size(config.recordings.head_bytes if config.recordings.results == "head" else 0)
-        secrets = Secrets(session.literals)
+        secrets = secrets_of(session.literals)
         self.replies.secrets = secrets if secrets else None
         hash_key = yield Work(lambda: mask_key(config.state))
         self.masks = SessionMasks(secrets=session.literals, hash_key=hash_key)
@@ -92,7 +92,7 @@ class Judging(Relay):
         replies = self.replies
         if self._defined and replies.status == IDLE:
             self._defined = False
-            self.masks.forget()
+            self._forget_masks()
         if self._change == ASKED and not replies.queue:
             self._change = NO_CHANGE
             if replies.internal_failed:
@@ -109,6 +109,10 @@ class Judging(Relay):
                 replies.state_row, replies.internal_failed = b"", False
                 replies.sent_query(Reply("Q", replies.segment, internal=True))
                 yield Send(SERVER, state.QUERY)
+
+    def _forget_masks(self) -> None:
+        """The schema may have changed."""
+        self.masks.forget()
 
     @property
     def _settled(self) -> bool:
@@ -127,7 +131,7 @@ class Judging(Relay):
         if reading.changes or self._transaction_changed or self._change == UNKNOWN:
             self._change = SENT
         if reading.defines:
-            self.masks.forget()
+            self._forget_masks()
             self._defined = True
         if reading.cursors:
             self.names.portals.clear()
@@ -183,7 +187,7 @@ class Judging(Relay):
             return None
         assert self.session is not None
         if self.session.used_at - self._catalog_at > CATALOG_SECONDS:
-            self.masks.forget()
+            self._forget_masks()
         if self.masks.needs_catalog(decision.masks):
             self._catalog_at = self.session.used_at
             row = yield Run(SideQuery(catalog.QUERY.encode(), self.state.database))

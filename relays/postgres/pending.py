@@ -32,6 +32,8 @@ class Reply:
     index = 0  # which statement of a simple query is being answered
     ready = False  # `masker` is what it must be for the result that comes
     masker: RowMasker | None = None
+    description: bytes | None = None  # the RowDescription that came, of a simple query
+    plain = True  # nothing of what came had to be hidden
     copy_masker: CopyMasker | None = None
 
     def __init__(self, kind: str, segment: int, **more: Any) -> None:
@@ -51,6 +53,7 @@ class Pending:
         self.segment = 0  # counts Query and Sync messages sent
         self.unsynced = False  # extended messages were sent since the last of them
         self.skipping = False  # the target ignores what comes before the next Sync
+        self.learned: Callable[[Reply], None] | None = None  # a statement was answered as a whole
         self.counted: Callable[[str, Mapping[str, int]], None] | None = None  # values were hidden in the answer to an operation
 
     @property

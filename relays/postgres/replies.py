@@ -80,6 +80,11 @@ class Replies(Pending):
         """The client has been sent whole messages only: another one may be put in."""
         return not self._skip
 
+    @property
+    def partial(self) -> bool:
+        """A message of the target's has not come whole."""
+        return bool(self._skip or self._need or self._pieces)
+
     # --- what comes
 
     def scan(self, data: bytes) -> bytes:
@@ -257,6 +262,7 @@ class Replies(Pending):
             target = reply.entry
             if isinstance(target, Portal) and target.judged is not None:
                 target.columns = codec.RowDescription.parse(data[at + HEADER : stop]).columns
+                target.description = data[at:stop]
             return b"" if reply.internal else None
         if reply.internal:
             return b""
@@ -265,6 +271,8 @@ class Replies(Pending):
         self._end_masks(reply)
         if reply.judged is not None:
             reply.masker = reply.judged.rows(reply.index, codec.RowDescription.parse(data[at + HEADER : stop]).columns)
+        reply.plain = reply.plain and reply.masker is None and reply.description is None
+        reply.description = data[at:stop]
         return None
 
     def _no_data(self, data: bytes, at: int, stop: int) -> bytes | None:
@@ -281,6 +289,8 @@ class Replies(Pending):
         self.copying = ""
         self._end_masks(reply)
         reply.index += 1
+        if reply.kind == "E" and self.learned is not None:
+            self.learned(reply)
         if reply.internal:
             return b""
         self.head.end(data[at + HEADER : stop - 1])
@@ -344,6 +354,8 @@ class Replies(Pending):
             return b""
         if reply.kind == "Q" and reply.reading is not None and not reply.failed:
             self._learn(reply.reading)
+            if self.learned is not None:
+                self.learned(reply)
         return None
 
     def _notice(self, data: bytes, at: int, stop: int) -> bytes | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from relays.postgres.codec import HEADER, Report
+from relays.postgres.fast_path import Needles
 from relays.postgres.masked_rows import RowMasker
 from rules.masking import compile_plan
 from rules.masking.literals import Literals
@@ -13,13 +15,23 @@ _TEXT: Final = 25  # OID
 _SAFE: Final = frozenset(b"SVCR")  # fields of a report that name severities, codes and routines
 
 
+@lru_cache(maxsize=64)  # sessions on one connection have the same
+def secrets_of(secrets: tuple[bytes, ...]) -> Secrets:
+    """The spellings of these secrets."""
+    return Secrets(secrets)
+
+
 class Secrets:
     """The spellings of a session's injected secrets."""
 
     def __init__(self, secrets: tuple[bytes, ...]) -> None:
         self._literals = Literals(secrets)
         self._plan = compile_plan((), secrets=secrets)
-        self.found_in = self._literals.found_in
+        self._needles = Needles(self._literals.needles)
+
+    def found_in(self, data: bytes) -> bool:
+        """Whether any of them occurs, however it is spelled: asked of everything that a target sends."""
+        return self._needles.found_in(data) or self._literals.spelled_in(data)
 
     def __bool__(self) -> bool:
         return bool(self._literals)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relays.postgres.codec import Bind, Column
+from relays.postgres.fast_path import Entry
 from relays.postgres.masks import Judged
 from rules.model import UNKNOWN, Decision, Operation
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
@@ -58,6 +59,7 @@ class Statement:
     segment: int
     confirmed: bool = False
     described: bool = False  # `types` are the server's
+    fast: Entry | None = None  # it may pass without being judged again
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +75,7 @@ class Portal:
     confirmed: bool = False
     judged: Judged | None = None  # what is masked of its rows
     columns: tuple[Column, ...] | None = None
+    description: bytes | None = None  # the RowDescription that told of them
     executed: bool = False
 
 

@@ -45,6 +45,15 @@ class Literals:
     def __bool__(self) -> bool:
         return bool(self._secrets)
 
+    @property
+    def needles(self) -> tuple[bytes, ...]:
+        """The spellings that are looked for as they stand. With `spelled_in` they are all."""
+        return (*self._plain, *self._wide, *dict.fromkeys(needle for needle, _, _ in self._base64))
+
+    def spelled_in(self, data: bytes) -> bool:
+        """Whether a spelling occurs in which characters are encoded one by one."""
+        return any(mark in data for mark in _SPELLING_MARKS) and any(regex.search(data) is not None for regex in self._spelled)
+
     def found_in(self, data: bytes) -> bool:
         """Whether any spelling occurs."""
         for form in self._plain:
@@ -55,7 +64,7 @@ class Literals:
                 return True
         if b"\0" in data and any(form in data for form in self._wide):
             return True
-        return any(mark in data for mark in _SPELLING_MARKS) and any(regex.search(data) is not None for regex in self._spelled)
+        return self.spelled_in(data)
 
     def find(self, data: bytes) -> list[Span]:
         """Spans of all spellings; they may overlap."""

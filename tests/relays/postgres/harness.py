@@ -39,6 +39,22 @@ READY = {status: codec.ReadyForQuery(status).build() for status in (b"I", b"T", 
 STATE_ANSWER = codec.RowDescription((codec.Column(b"x"),)).build() + STATE + codec.CommandComplete(b"SELECT 1").build()
 
 
+class Permit:
+    """Leave for as long as `until` says; `settle` counts what has passed, as decided."""
+
+    def __init__(self, session: Session, report: Callable[[], Iterable[Any]]) -> None:
+        self.session = session
+        self.until = 0.0
+        self.report = report
+
+    def renew(self) -> float:
+        return self.until
+
+    def settle(self) -> None:
+        for operation, _, count in self.report():
+            self.session.decided += [("passed", operation)] * count
+
+
 class Session:
     """Decides by verbs: `drop` is denied, `delete` is asked for, what writes must be asked for, everything else is allowed."""
 
@@ -67,6 +83,10 @@ class Session:
         return self.judge(operation)
 
     def account(self, *, bytes: int = 0, rows: int = 0) -> None: ...
+
+    def permit(self, report: Callable[[], Iterable[Any]]) -> Permit:
+        self.leave = Permit(self, report)
+        return self.leave
 
     def masked(self, name: str, counts: object) -> None: ...
 
