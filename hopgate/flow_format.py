@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 VERSION: Final = 21  # FLOW_FORMAT_VERSION
@@ -93,7 +94,7 @@ def tnetstring(value: Any) -> bytes:
         raw = b"".join(map(tnetstring, value))
         return b"%d:%b]" % (len(raw), raw)
     if isinstance(value, dict):
-        raw = b"".join([tnetstring(part) for item in reversed(value.items()) for part in item])
+        raw = _items(value)
         return b"%d:%b}" % (len(raw), raw)
     raise ValueError(f"a flow file cannot hold a {type(value).__name__}")
 
@@ -164,26 +165,28 @@ def encode_tcp_flow(
 ) -> bytes:
     """One record for a stretch of a relayed connection. `messages` are what `encode_tcp_message` gave."""
     said = b"".join(messages)
-    rest = tnetstring(
-        {
-            "version": VERSION,
-            "type": "tcp",
-            "id": flow_id,
-            "error": {"msg": error[0], "timestamp": error[1]} if error else None,
-            "client_conn": _tcp_client(connection),
-            "server_conn": _tcp_server(connection),
-            "intercepted": False,
-            "is_replay": None,
-            "marked": marked,
-            "metadata": dict(metadata),
-            "comment": comment,
-            "timestamp_created": created,
-            "backup": None,
-        },
-    )
+    behind = {
+        "intercepted": False,
+        "is_replay": None,
+        "marked": marked,
+        "metadata": dict(metadata),
+        "comment": comment,
+        "timestamp_created": created,
+        "backup": None,
+    }
+    before = {"version": VERSION, "type": "tcp", "id": flow_id, "error": {"msg": error[0], "timestamp": error[1]} if error else None}
     # the last item of a dictionary is written first
-    items = b"8:messages;%d:%b]%b" % (len(said), said, rest[rest.index(b":") + 1 : -1])
+    items = b"8:messages;%d:%b]%b%b%b" % (len(said), said, _items(behind), _tcp_ends(connection), _items(before))
     return b"%d:%b}" % (len(items), items)
+
+
+@lru_cache(maxsize=1024)  # they are the same in every record of a session, and most of the work
+def _tcp_ends(connection: TcpConnection) -> bytes:
+    return _items({"client_conn": _tcp_client(connection), "server_conn": _tcp_server(connection)})
+
+
+def _items(value: dict[str, Any]) -> bytes:
+    return b"".join([tnetstring(part) for item in reversed(value.items()) for part in item])
 
 
 def record_end(fd: int, offset: int, size: int) -> int | None:

@@ -57,6 +57,7 @@ class Passing(Extended):
         self._core = Core(self.names.statements, self._renew, self._record_passed, None if secrets is None else secrets.found_in, head)
         self._permit = self.session.permit(self._passed)
         self.replies.learned = self._learn_reply
+        self._rules_version, self._meaning = self.session.rules_version, self.state.meaning
 
     # --- in and out
 

@@ -6,10 +6,10 @@ from functools import lru_cache
 from typing import Final
 
 from relays.postgres.codec import HEADER, Report
-from relays.postgres.fast_path import Needles
+from relays.postgres.fast_path import Needles, holds_byte
 from relays.postgres.masked_rows import RowMasker
 from rules.masking import compile_plan
-from rules.masking.literals import Literals
+from rules.masking.literals import SPELLING_MARKS, Literals
 
 _TEXT: Final = 25  # OID
 _SAFE: Final = frozenset(b"SVCR")  # fields of a report that name severities, codes and routines
@@ -31,7 +31,7 @@ class Secrets:
 
     def found_in(self, data: bytes) -> bool:
         """Whether any of them occurs, however it is spelled: asked of everything that a target sends."""
-        return self._needles.found_in(data) or self._literals.spelled_in(data)
+        return self._needles.found_in(data) or (holds_byte(data, SPELLING_MARKS) and self._literals.spelled_in(data))
 
     def __bool__(self) -> bool:
         return bool(self._literals)

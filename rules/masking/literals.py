@@ -20,7 +20,7 @@ from rules.masking.validators import Span
 SHORTEST: Final = 4  # bytes; what is shorter is no secret, and hiding it would hide half of every body
 _LONGEST_SPELLED: Final = 512  # characters of a secret whose every mixture of spellings is looked for
 _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
-_SPELLING_MARKS: Final = (b"%", b"\\", b"&", b"+")
+SPELLING_MARKS: Final = b"%\\&+"  # one of them is in whatever spells characters one by one
 
 _SHORT_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 _HTML_NAMES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
@@ -52,7 +52,7 @@ class Literals:
 
     def spelled_in(self, data: bytes) -> bool:
         """Whether a spelling occurs in which characters are encoded one by one."""
-        return any(mark in data for mark in _SPELLING_MARKS) and any(regex.search(data) is not None for regex in self._spelled)
+        return any(mark in data for mark in SPELLING_MARKS) and any(regex.search(data) is not None for regex in self._spelled)
 
     def found_in(self, data: bytes) -> bool:
         """Whether any spelling occurs."""
@@ -76,7 +76,7 @@ class Literals:
                 spans.append((start, end))
         if b"\0" in data:
             spans += [span for form in self._wide for span in _occurrences(data, form)]
-        if any(mark in data for mark in _SPELLING_MARKS):
+        if any(mark in data for mark in SPELLING_MARKS):
             spans += [match.span() for regex in self._spelled for match in regex.finditer(data)]
         return spans
 

@@ -38,6 +38,21 @@ cdef inline int read16(const uint8_t* at) noexcept nogil:
     return (<int>at[0] << 8) | at[1]
 
 
+cdef Py_ssize_t formats_end(const uint8_t* base, Py_ssize_t at, Py_ssize_t stop, Py_ssize_t* count) noexcept nogil:
+    """Where the format codes at `at` end, or -1."""
+    cdef Py_ssize_t index
+    if at + 2 > stop:
+        return -1
+    count[0] = read16(base + at)
+    at += 2
+    if at + 2 * count[0] > stop:
+        return -1
+    for index in range(count[0]):
+        if read16(base + at + 2 * index) > 1:
+            return -1
+    return at + 2 * count[0]
+
+
 cdef inline bint is_digit(uint8_t byte) noexcept nogil:
     return 48 <= byte <= 57
 
@@ -114,7 +129,7 @@ cdef inline int digits_of(Py_ssize_t number) noexcept nogil:
 
 
 cdef class Needles:
-    """Search for any of some byte strings (Wu and Manber, 1994, with blocks of two bytes)."""
+    """See the twin. The search is Wu's and Manber's (1994), with blocks of two bytes."""
 
     cdef uint8_t* shift
     cdef tuple needles
@@ -162,6 +177,14 @@ cdef class Needles:
                     return True
             at += 1
         return False
+
+
+def holds_byte(bytes data not None, bytes wanted not None):
+    cdef Py_ssize_t index
+    for index in range(PyBytes_GET_SIZE(wanted)):
+        if memchr(PyBytes_AS_STRING(data), <uint8_t>wanted[index], PyBytes_GET_SIZE(data)) != NULL:
+            return True
+    return False
 
 
 cdef class Entry:
@@ -329,12 +352,8 @@ cdef class Core:
         entry = statement.fast
         if entry.generation != self.generation:
             return -1
-        at += 1
-        if at + 2 > stop:
-            return -1
-        formats = read16(base + at)
-        at += 2 + 2 * formats
-        if at + 2 > stop:
+        at = formats_end(base, at + 1, stop, &formats)
+        if at < 0 or at + 2 > stop:
             return -1
         count = read16(base + at)
         if formats > 1 and formats != count:
@@ -347,11 +366,9 @@ cdef class Core:
             if length < -1:
                 return -1
             at += 4 + (length if length > 0 else 0)
-        if at + 2 > stop:
+        if formats_end(base, at, stop, &count) != stop:
             return -1
-        at += 2 + 2 * read16(base + at)
-        if at != stop:
-            return -1
+        at = stop
         if at + 7 <= end and memcmp(base + at, <const char*>describe_portal, 7) == 0:
             described = True
             at += 7
@@ -440,7 +457,7 @@ cdef class Core:
         cdef bint ended = self.ended
         cdef Buffer out = None
         cdef timespec now
-        if answered >= len(self.pending) or (self._suspects is not None and self._suspects(data)):
+        if not end or answered >= len(self.pending) or (self._suspects is not None and self._suspects(data)):
             return None
         clock_gettime(CLOCK_REALTIME, &now)
         for one in self.pending:

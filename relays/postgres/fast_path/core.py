@@ -64,6 +64,11 @@ class Needles:
         return any(needle in data for needle in self._needles)
 
 
+def holds_byte(data: bytes, wanted: bytes) -> bool:
+    """Whether any of these bytes occurs. (`in` with a byte string first makes an error to say that it is no number.)"""
+    return any(byte in data for byte in wanted)
+
+
 class Entry:
     """A statement that may pass. `learned` is the relay's own; `count` how often it has passed since that was last asked.
 
@@ -229,7 +234,7 @@ class Core:
 
     def server(self, data: bytes) -> bytes | None:
         """What goes to the client for these bytes of the server's; None: they are not all whole answers as they are known."""
-        if not self.pending or (self._suspects is not None and self._suspects(data)):
+        if not data or not self.pending or (self._suspects is not None and self._suspects(data)):
             return None
         answers = []
         at = 0
@@ -347,11 +352,8 @@ def _blanked(text: bytes, free: bytes) -> bytes:
 
 def _bind_ends(data: bytes, at: int, stop: int) -> int:
     """Where a Bind message ends whose names end before `at`; -1 where it does not hold what it says."""
-    if at + 2 > stop:
-        return -1
-    formats: int = _UINT16(data, at)[0]
-    at += 2 + 2 * formats
-    if at + 2 > stop:
+    formats, at = _formats_end(data, at, stop)
+    if at < 0 or at + 2 > stop:
         return -1
     count: int = _UINT16(data, at)[0]
     if formats > 1 and formats != count:
@@ -361,7 +363,18 @@ def _bind_ends(data: bytes, at: int, stop: int) -> int:
         if at + 4 > stop or (length := int(_INT32(data, at)[0])) < -1:
             return -1
         at += 4 + max(length, 0)
-    return -1 if at + 2 > stop else at + 2 + 2 * int(_UINT16(data, at)[0])
+    return _formats_end(data, at, stop)[1]
+
+
+def _formats_end(data: bytes, at: int, stop: int) -> tuple[int, int]:
+    """How many format codes stand at `at`, and where they end; -1 where they do not, or one is neither text (0) nor binary (1)."""
+    if at + 2 > stop:
+        return 0, -1
+    count: int = _UINT16(data, at)[0]
+    end = at + 2 + 2 * count
+    if end > stop or any(data[at + 2 : end : 2]) or any(code > 1 for code in data[at + 3 : end : 2]):
+        return 0, -1
+    return count, end
 
 
 def _values_shown(data: bytes, bind: int, stop: int) -> bytes:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mitmproxy.io import tnetstring
+
 from hopgate.credentials import Lease
 from hopgate.errors import HopgateError
 from relays.commands import (
@@ -21,6 +23,7 @@ from relays.commands import (
     Command,
     Connect,
     LeaseCredential,
+    Message,
     OpenSession,
     Send,
     Side,
@@ -99,6 +102,7 @@ class Line:
     def __init__(self, tmp: Path) -> None:
         self.relay = PostgresRelay()
         self.relay.loopback = True
+        self.relay.record_encoded = self._recorded
         self.session = Session(tmp)
         self.out: dict[Side, bytes] = {CLIENT: b"", SERVER: b""}
         self.asked: list[Ask] = []
@@ -113,6 +117,10 @@ class Line:
         self.server(STATE_ANSWER + READY[b"I"])
         assert not self.relay.client_busy
         self.take()
+
+    def _recorded(self, messages: bytes, first: float) -> None:
+        for client, text, _ in tnetstring.loads(b"%d:%b]" % (len(messages), messages)):
+            self.relay.recorded.append(Message(CLIENT if client else SERVER, text))
 
     def client(self, data: bytes) -> None:
         self._feed(CLIENT, data, self.relay.client_busy, self.relay.pass_client)

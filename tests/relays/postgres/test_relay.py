@@ -22,9 +22,13 @@ ERROR = Report(((b"S", b"ERROR"), (b"V", b"ERROR"), (b"C", b"42601"), (b"M", b"s
 RESULT = COLUMNS + ROW + DONE
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Line:
-    return Line(tmp_path)
+@pytest.fixture(params=["asked", "passing"])
+def line(tmp_path: Path, request: pytest.FixtureRequest) -> Line:
+    """Every conversation is the same whether what repeats may take the fast path or not."""
+    found = Line(tmp_path)
+    if request.param == "passing":
+        found.session.leave.until = float("inf")
+    return found
 
 
 def kinds(messages: list[tuple[str, bytes]]) -> str:
