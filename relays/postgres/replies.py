@@ -8,6 +8,7 @@ speaks out of turn may not be the server that we think.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from relays.postgres import codec
@@ -351,8 +352,14 @@ class Replies(Pending):
         return self._told(self.queue[0] if self.queue else None, report, data, at, stop, b"N")
 
     def _notification(self, data: bytes, at: int, stop: int) -> bytes | None:
-        codec.NotificationResponse.parse(data[at + HEADER : stop])
-        return None
+        """Whoever sent it may have read what this session may not: its payload is looked through as a text of a result is."""
+        told = codec.NotificationResponse.parse(data[at + HEADER : stop])
+        payload = told.payload
+        if self._suspicious and self.secrets is not None:
+            payload = self.secrets.text(payload)
+        if self.judged is not None:
+            payload = self.judged.masking.plan.text(payload).data
+        return None if payload is told.payload else replace(told, payload=payload).build()
 
     def _status(self, data: bytes, at: int, stop: int) -> bytes | None:
         status = codec.ParameterStatus.parse(data[at + HEADER : stop])
