@@ -200,6 +200,8 @@ class Extended(Judging):
             return portal
         if len(names.portals) >= MAX_NAMES:
             raise RemoteProtocolError("too many portals in one session", "54000")
+        if message.portal:
+            names.opens_portal(message.portal, statement.reading)
         names.portals[message.portal] = portal
         replies.sent(Reply("B", replies.segment, entry=portal))
         return portal
@@ -246,7 +248,10 @@ class Extended(Judging):
         judged, operation = portal.judged, portal.decision.operation
         if judged is not None:
             self.replies.judged = judged
-        self.replies.sent(Reply("E", self.replies.segment, reading=reading, portal=portal, judged=judged, operation=operation))
+        reply = Reply("E", self.replies.segment, reading=reading, portal=portal, judged=judged, operation=operation)
+        if reading.declares:
+            reply.openings = self.names.openings
+        self.replies.sent(reply)
 
     def _pass_describe(self, body: bytes) -> bool | None:
         what, name = body[:1], body[1:-1]

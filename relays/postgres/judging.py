@@ -76,7 +76,7 @@ class Judging(Relay):
         secrets = Secrets(session.literals)
         self.replies.secrets = secrets if secrets else None
         hash_key = yield Work(lambda: mask_key(config.state))
-        self.masks = SessionMasks(secrets=session.literals, hash_key=hash_key)
+        self.masks = SessionMasks(secrets=session.literals, hash_key=hash_key, cursors=self.names.declared)
 
     def _account(self) -> None:
         """Tell the session what the client is about to be given. Raises RemoteProtocolError when that is beyond its limits."""
@@ -129,6 +129,8 @@ class Judging(Relay):
         if reading.defines:
             self.masks.forget()
             self._defined = True
+        if reading.declares or reading.defines:
+            self.names.opens(reading)
         if reading.cursors:
             self.names.portals.clear()
             if reading.forgets_all:

@@ -283,7 +283,10 @@ class PostgresRelay(Extended):
         self._sent(reading)
         if judged is not None:
             replies.judged = judged
-        replies.sent_query(Reply("Q", replies.segment, reading=reading, judged=judged, operation=operation))
+        reply = Reply("Q", replies.segment, reading=reading, judged=judged, operation=operation)
+        if reading.declares:
+            reply.openings = self.names.openings
+        replies.sent_query(reply)
 
     # --- refusing
 

@@ -278,7 +278,7 @@ class Replies(Pending):
         if reply.kind == "E":
             self.queue.popleft()
             if reply.reading is not None:
-                self._learn(reply.reading)
+                self._learn(reply, reply.reading)
         self.copying = ""
         self._end_masks(reply)
         reply.index += 1
@@ -344,7 +344,7 @@ class Replies(Pending):
         if reply.internal:
             return b""
         if reply.kind == "Q" and reply.reading is not None and not reply.failed:
-            self._learn(reply.reading)
+            self._learn(reply, reply.reading)
         return None
 
     def _notice(self, data: bytes, at: int, stop: int) -> bytes | None:
