@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 from hopgate.errors import HopgateError
 from hopgate.flow_format import TcpConnection, encode_tcp_flow
 from relays.commands import CLIENT, Message, Side
+from rules.masking import compile_plan
+from rules.masking.literals import Literals
 
 if TYPE_CHECKING:
     from hopgate.sessions import Session
@@ -33,6 +35,7 @@ class Transcript:
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
+        self._secrets: Literals | None = None  # known once the credential has been leased
 
     def add(self, side: Side, text: bytes) -> None:
         """Remember one readable message; it is written within half a second, or with 64 KiB of others."""
@@ -57,9 +60,18 @@ class Transcript:
             return
         self._number += 1
         try:
-            self._session.recording.append(self._encoded(messages))
+            self._session.recording.append(self._encoded(self._without_secrets(messages)))
         except HopgateError as error:
             self._failed(error.message)
+
+    def _without_secrets(self, messages: list[tuple[bool, bytes, float]]) -> list[tuple[bool, bytes, float]]:
+        """The credentials that the gateway adds: somebody who has one from elsewhere may say it."""
+        if self._secrets is None and self._session.literals:
+            self._secrets = Literals(self._session.literals)
+            self._plan = compile_plan((), secrets=self._session.literals)
+        if self._secrets is None or not self._secrets.found_in(b"\n".join([text for _, text, _ in messages])):
+            return messages
+        return [(from_client, self._plan.text(text).data, at) for from_client, text, at in messages]
 
     def _encoded(self, messages: list[tuple[bool, bytes, float]]) -> bytes:
         session = self._session

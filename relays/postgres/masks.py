@@ -50,6 +50,10 @@ class Judged:
         """What masks the payloads of a COPY … TO STDOUT; None: they pass as they are."""
         return self.masking.copy(self.lineage(index))
 
+    def shown(self, text: bytes) -> bytes:
+        """What the recording has of the text and its values."""
+        return text if self.masking.plan.empty else self.masking.plan.text(text).data
+
     def report(self, report: Report, index: int | None = None) -> Report:
         """What the client may read of an error or notice; the very same object where that is all of it."""
         if index is None and all(not one.writes and not self.masking.touches(one) for one in self.lineages):

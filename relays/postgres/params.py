@@ -65,12 +65,13 @@ _BINARY_TEXT: Final = frozenset({25, 1043, 1042, 19, 114, 142})
 def decode(bind: Bind, types: Sequence[int]) -> tuple[Any, ...]:
     """The values of a Bind message, for parameters of these types (OIDs; 0 and missing ones are not known)."""
     return tuple(
-        None if value is None else _value(value, types[index] if index < len(types) else 0, bind.format_of(index))
-        for index, value in enumerate(bind.values)
+        None if each is None else value(each, types[index] if index < len(types) else 0, bind.format_of(index))
+        for index, each in enumerate(bind.values)
     )
 
 
-def _value(value: bytes, kind: int, format: int) -> Any:
+def value(value: bytes, kind: int, format: int) -> Any:
+    """One value of a type (its OID) in text (0) or binary (1) format; UNKNOWN where that is not certain."""
     try:
         if format == 0:
             reader = _TEXT.get(kind)
