@@ -184,7 +184,8 @@ class Extended(Judging):
             if self.replies.skipping:
                 return
         if reading.has_params or message.values:
-            operation = bound(reading, params.decode(message, statement.types), raw)
+            types = statement.types
+            operation = bound(reading, params.decode(message, types), raw, lambda: recorded.values(message, types))
         decision = yield from self._decide(operation)
         judged = yield from self._check_masks(reading, decision)
         if self.replies.skipping:

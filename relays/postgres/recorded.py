@@ -23,14 +23,24 @@ def statement(sql: bytes, bind: Bind, types: Sequence[int]) -> bytes:
         return sql
     lines = [sql]
     for index, value in enumerate(bind.values):
-        shown = value if value is None or bind.format_of(index) == 0 else _of_binary(value, types[index] if index < len(types) else 0)
-        lines.append(b"-- $%d = %b" % (index + 1, b"NULL" if shown is None else shown[:MAX_VALUE]))
+        shown = value if value is None or bind.format_of(index) == 0 else params.shown(value, _type(types, index), 1).encode()
+        # no value may look like another line
+        lines.append(b"-- $%d = %b" % (index + 1, b"NULL" if shown is None else shown[:MAX_VALUE].replace(b"\n", b"\\n")))
     return b"\n".join(lines)
 
 
-def _of_binary(value: bytes, kind: int) -> bytes:
-    found = params.value(value, kind, 1)
-    return b"\\x" + value[: MAX_VALUE // 2].hex().encode() if found is UNKNOWN else str(found).encode("utf-8", "backslashreplace")
+def values(bind: Bind, types: Sequence[int]) -> list[str]:
+    """The values alone, for the card of an approval: quoted, so that none can look like another line of it."""
+    found = []
+    for index, each in enumerate(bind.values):
+        format, kind = bind.format_of(index), _type(types, index)
+        known = None if each is None else params.value(each, kind, format)
+        found.append("NULL" if each is None else repr(params.shown(each, kind, format)) if known is UNKNOWN else repr(known))
+    return found
+
+
+def _type(types: Sequence[int], index: int) -> int:
+    return types[index] if index < len(types) else 0
 
 
 def refusal(report: Report) -> bytes:
@@ -57,4 +67,4 @@ class Refusals:
             record(kept if len(kept) <= MAX_REFUSED else kept[:MAX_REFUSED] + b"\n[cut: %d bytes in all]" % len(text))
 
 
-__all__ = ["MAX_REFUSED", "Refusals", "refusal", "statement"]
+__all__ = ["MAX_REFUSED", "Refusals", "refusal", "statement", "values"]

@@ -6,7 +6,7 @@ a message that failed makes the server skip all that follow. What the server may
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -238,7 +238,7 @@ class Readings:
         return len(self._kept)
 
 
-def bound(reading: Reading, values: Sequence[Any], binding: bytes) -> Operation:
-    """The operation of running a text with these values; `binding` is the exact message that binds them."""
+def bound(reading: Reading, values: Sequence[Any], binding: bytes, shown: Callable[[], Sequence[str]]) -> Operation:
+    """The operation of running a text with these values; `binding` is the exact message that binds them, `shown` how people read them."""
     facts: Any = [part.facts for part in parts_of(reading.operation)]
-    return operation_from(facts, reading.text, reading.state, values, binding)
+    return operation_from(facts, reading.text, reading.state, values, binding, shown)
