@@ -6,6 +6,7 @@ incomplete, with the reason; nothing in here raises for a text, whatever it is.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -31,7 +32,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
 LEAVES: Final = frozenset(kind for kind, fields in FIELDS.items() if not fields and kind not in HANDLERS) | {"A_Const"}
 
 INLINE_BYTES: Final = 32 << 10  # longer or deeper ones take long, or more stack than a thread has
-INLINE_DEPTH: Final = 4_000
+INLINE_DEPTH: Final = 4_000 if sys.version_info >= (3, 13) else 700  # deeper trees are decoded slowly there: rules.sql.deep_json
 MAX_STATEMENTS: Final = 10_000
 
 
