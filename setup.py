@@ -7,7 +7,11 @@ try:
 except ImportError:
     extensions = []
 else:
-    sources = {"relays.postgres._frames": "relays/postgres/_frames.pyx", "relays.postgres.fast_path._core": "relays/postgres/fast_path/_core.pyx"}
+    sources = {
+        "relays.postgres._frames": "relays/postgres/_frames.pyx",
+        "relays.postgres.fast_path._core": "relays/postgres/fast_path/_core.pyx",
+        "rules.masking._needles": "rules/masking/_needles.pyx",
+    }
     extensions = cythonize([Extension(name, [path]) for name, path in sources.items()], build_dir="build", quiet=True)
     for extension in extensions:
         extension.optional = True  # a failing compiler is a warning; cythonize drops the mark from what it is given

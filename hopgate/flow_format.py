@@ -11,7 +11,7 @@ odd host name must not make the rest of a recording unreadable.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -150,6 +150,20 @@ def encode_http_flow(
 def encode_tcp_message(from_client: bool, content: bytes, at: float) -> bytes:
     """One message of a TCP flow: readable content after masking, and when, in seconds since the epoch."""
     return tnetstring([from_client, content, at])
+
+
+def decode_tcp_messages(messages: bytes) -> Iterator[tuple[bool, bytes, float]]:
+    """What `encode_tcp_message` was given for these messages, one after another."""
+    at = 0
+    while at < len(messages):
+        colon = messages.index(b":", at)
+        body = colon + 1
+        at = body + int(messages[at:colon]) + 1
+        from_client = messages.startswith(b"4:true!", body)
+        body += len(b"4:true!" if from_client else b"5:false!")
+        colon = messages.index(b":", body)
+        end = colon + 1 + int(messages[body:colon])
+        yield from_client, messages[colon + 1 : end], float(messages[messages.index(b":", end) + 1 : at - 2])
 
 
 def encode_tcp_flow(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from relays.commands import CLIENT, SERVER, Commands, Conversation, Send, Turn
-from relays.postgres import codec, params, reports
+from relays.postgres import codec, params, recorded, reports
 from relays.postgres.codec import HEADER
 from relays.postgres.judging import Judging, Refused
 from relays.postgres.pending import Reply
@@ -42,8 +42,9 @@ class Extended(Judging):
         """As `PostgresRelay._think`."""
         if kind not in _KINDS:
             raise RemoteProtocolError(f"a message {chr(kind)!r} has no place here", "08P01")
-        yield from self._settle()
         body = raw[HEADER:]
+        self._refusals.judging(self._text_of(kind, body))
+        yield from self._settle()
         if kind == _P:
             yield from self._think_parse(raw, codec.Parse.parse(body))
         elif kind == _B:
@@ -59,6 +60,19 @@ class Extended(Judging):
                 verdict = self._pass_extended(kind, raw, 0, len(raw))
                 assert verdict, "what was waited for is there"
                 yield Send(SERVER, raw)
+
+    def _text_of(self, kind: int, body: bytes) -> bytes:
+        """What is run by a message, or would be, for the recording."""
+        if kind == _P:
+            return codec.Parse.parse(body).sql
+        if kind == _B:
+            bind = codec.Bind.parse(body)
+            statement = self.names.statements.get(bind.statement)
+            return b"" if statement is None else recorded.statement(statement.reading.text, bind, statement.types)
+        if kind == _E:
+            portal = self.names.portals.get(codec.Execute.parse(body).portal)
+            return b"" if portal is None else recorded.statement(portal.statement.reading.text, portal.bind, portal.statement.types)
+        return b""
 
     def _pass_sync(self) -> bool | bytes:
         if self.replies.copying == "in":
@@ -120,7 +134,7 @@ class Extended(Judging):
             try:
                 yield from self._decide(reading.operation)
             except Refused as refused:
-                yield from self._refuse_extended(refused.report, message.name)
+                yield from self._refuse_extended(refused, message.name)
                 return
         if not self.replies.skipping:
             self._sent_parse(message, reading)
@@ -170,7 +184,8 @@ class Extended(Judging):
             if self.replies.skipping:
                 return
         if reading.has_params or message.values:
-            operation = bound(reading, params.decode(message, statement.types), raw)
+            types = statement.types
+            operation = bound(reading, params.decode(message, types), raw, lambda: recorded.values(message, types))
         decision = yield from self._decide(operation)
         judged = yield from self._check_masks(reading, decision)
         if self.replies.skipping:
@@ -200,6 +215,8 @@ class Extended(Judging):
             return portal
         if len(names.portals) >= MAX_NAMES:
             raise RemoteProtocolError("too many portals in one session", "54000")
+        if message.portal:
+            names.opens_portal(message.portal, statement.reading)
         names.portals[message.portal] = portal
         replies.sent(Reply("B", replies.segment, entry=portal))
         return portal
@@ -237,7 +254,8 @@ class Extended(Judging):
         reading = portal.statement.reading
         if not portal.executed:
             portal.executed = True
-            self.record(CLIENT, _shown(reading.text, portal.bind))
+            text = recorded.statement(reading.text, portal.bind, portal.statement.types)
+            self.record(CLIENT, text if portal.judged is None else portal.judged.shown(text))
             self._sent(reading)
             if reading.cursors:
                 # the portal that runs stays
@@ -246,7 +264,10 @@ class Extended(Judging):
         judged, operation = portal.judged, portal.decision.operation
         if judged is not None:
             self.replies.judged = judged
-        self.replies.sent(Reply("E", self.replies.segment, reading=reading, portal=portal, judged=judged, operation=operation))
+        reply = Reply("E", self.replies.segment, reading=reading, portal=portal, judged=judged, operation=operation)
+        if reading.declares:
+            reply.openings = self.names.openings
+        self.replies.sent(reply)
 
     def _pass_describe(self, body: bytes) -> bool | None:
         what, name = body[:1], body[1:-1]
@@ -274,14 +295,3 @@ class Extended(Judging):
 
 def _parts(message: codec.Describe) -> tuple[bytes, bytes]:
     return message.what, message.name
-
-
-def _shown(sql: bytes, bind: codec.Bind) -> bytes:
-    """A statement with its values, for the recording."""
-    if not bind.values:
-        return sql
-    lines = [sql]
-    for number, value in enumerate(bind.values, 1):
-        shown = b"NULL" if value is None else value if bind.format_of(number - 1) == 0 else b"\\x" + value[:512].hex().encode()
-        lines.append(b"-- $%d = %b" % (number, shown[:1024]))
-    return b"\n".join(lines)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hopgate.mask_key import mask_key
 from relays.commands import CLIENT, SERVER, Commands, Conversation, ReadSql, Run, Send, Turn, Withdrawn, Work
-from relays.postgres import catalog, codec, reports, state
+from relays.postgres import catalog, codec, recorded, reports, state
 from relays.postgres.beside import SideQuery
 from relays.postgres.codec import HEADER
 from relays.postgres.masks import Judged, SessionMasks
@@ -21,7 +21,7 @@ from relays.postgres.secrets_in_results import secrets_of
 from relays.postgres.statements import INLINE, MAX_NAMES, Names, Reading, Readings, read, reading_of
 from relays.relay import Relay
 from relays.wire import RemoteProtocolError
-from rules.model import Decision, Operation
+from rules.model import Decision, Mask, Operation
 from rules.sql.postgres import is_small
 from rules.sql.session import SessionState
 
@@ -40,11 +40,12 @@ UNKNOWN: Final = 3  # it cannot be asked before the failed transaction ends
 
 
 class Refused(Exception):
-    """A message may not go on. `report` is the ErrorResponse that the client gets for it."""
+    """A message may not go on. `report` is the ErrorResponse that the client gets for it, `masks` are those of the decision."""
 
-    def __init__(self, report: bytes) -> None:
+    def __init__(self, report: bytes, masks: tuple[Mask, ...] = ()) -> None:
         super().__init__()
         self.report = report
+        self.masks = masks
 
 
 class Judging(Relay):
@@ -65,6 +66,7 @@ class Judging(Relay):
         self._catalog_at = 0.0
         self._turn: Turn | None = None  # the client's strand waits for the server
         self._early: Decision | None = None
+        self._refusals = recorded.Refusals()
         self._dropping = False  # what comes before the next Sync is not sent: the server would skip it
 
     # --- the session
@@ -76,7 +78,7 @@ class Judging(Relay):
         secrets = secrets_of(session.literals)
         self.replies.secrets = secrets if secrets else None
         hash_key = yield Work(lambda: mask_key(config.state))
-        self.masks = SessionMasks(secrets=session.literals, hash_key=hash_key)
+        self.masks = SessionMasks(secrets=session.literals, hash_key=hash_key, cursors=self.names.declared)
 
     def _account(self) -> None:
         """Tell the session what the client is about to be given. Raises RemoteProtocolError when that is beyond its limits."""
@@ -133,6 +135,8 @@ class Judging(Relay):
         if reading.defines:
             self._forget_masks()
             self._defined = True
+        if reading.declares or reading.defines:
+            self.names.opens(reading)
         if reading.cursors:
             self.names.portals.clear()
             if reading.forgets_all:
@@ -178,7 +182,7 @@ class Judging(Relay):
         except Withdrawn:
             raise Refused(reports.error(reports.CANCELED, "canceling statement due to user request")) from None
         if not decision.allowed:
-            raise Refused(reports.denied(decision))
+            raise Refused(reports.denied(decision), decision.masks)
         return decision
 
     def _check_masks(self, reading: Reading, decision: Decision) -> Conversation[Judged | None]:
@@ -203,7 +207,7 @@ class Judging(Relay):
         if judged.refusal is not None:
             self.session.note("mask_refused", operation=decision.operation, message=judged.refusal)
             detail = f"rules: {', '.join(dict.fromkeys(mask.rule for mask in decision.masks))}; operation: {decision.operation}"
-            raise Refused(reports.error(reports.DENIED, judged.refusal, detail=detail))
+            raise Refused(reports.error(reports.DENIED, judged.refusal, detail=detail), decision.masks)
         return judged
 
     def _settle(self) -> Conversation[None]:
@@ -217,10 +221,20 @@ class Judging(Relay):
 
     # --- refusing
 
-    def _refuse_query(self, report: bytes) -> Commands:
+    def _record_refused(self, refused: Refused) -> None:
+        """The text of what is refused, and directly behind it what the client is told: that no client can forge."""
+        self._refusals.tell(lambda text: self.record(CLIENT, text), self.masks.masking(refused.masks).plan)
+        self.record(SERVER, recorded.refusal(codec.Report.parse(refused.report[HEADER:])))
+
+    def _record_held(self, decision: Decision) -> None:
+        """It is recorded again if it runs; if it does not, whatever ends it, its text is there."""
+        self._refusals.tell(lambda text: self.record(CLIENT, text), self.masks.masking(decision.masks).plan)
+        self.record(SERVER, f"HELD {decision.approval}: {decision.message}".encode())
+
+    def _refuse_query(self, refused: Refused) -> Commands:
         """A simple query may not run."""
-        replies = self.replies
-        self.record(SERVER, b"REFUSED " + codec.Report.parse(report[HEADER:]).get(b"M"))
+        replies, report = self.replies, refused.report
+        self._record_refused(refused)
         if replies.skipping:
             return
         if replies.idle and replies.status in (IDLE, FAILED):
@@ -229,14 +243,14 @@ class Judging(Relay):
         replies.sent_query(Reply("Q", replies.segment, error=report))
         yield Send(SERVER, codec.Query(REFUSED).build())
 
-    def _refuse_extended(self, report: bytes, name: bytes) -> Commands:
+    def _refuse_extended(self, refused: Refused, name: bytes) -> Commands:
         """Put a Parse in place of the message that must fail. Of the unnamed statement it also forgets what it was, as any Parse does."""
-        self.record(SERVER, b"REFUSED " + codec.Report.parse(report[HEADER:]).get(b"M"))
+        self._record_refused(refused)
         if self.replies.skipping:
             return  # the client has been told of an earlier error, which is the only one it gets before its Sync
         if not name:
             self.names.forget(b"")
-        self.replies.sent(Reply("P", self.replies.segment, error=report))
+        self.replies.sent(Reply("P", self.replies.segment, error=refused.report))
         self._dropping = True
         yield Send(SERVER, codec.Parse(name, REFUSED).build())
 

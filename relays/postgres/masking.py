@@ -62,7 +62,7 @@ class Masking:
         self.catalog = catalog
         self.plan: Plan = compile_plan(masks, secrets=secrets, hash_key=hash_key)
         # known secrets are looked for in whole buffers, before rows are cut: only detectors and paths need every value
-        self._by_form = not compile_plan(masks, hash_key=hash_key).empty
+        self.by_form = not compile_plan(masks, hash_key=hash_key).empty
         self.rules = tuple(
             Rule(mask, Treatment.of(mask, hash_key), tuple(compile_name(pattern) for pattern in mask.columns))
             for mask in masks
@@ -187,7 +187,7 @@ class Masking:
         for treatment, field, format in zip(self.treatments(lineage, fields), fields, chosen, strict=True):
             columns.append(None if treatment is None else (treatment, replacement(treatment, field.type, format, texts)))
         kinds = [(field.type, format) for field, format in zip(fields, chosen, strict=True)]
-        masker = RowMasker(columns, kinds, self.plan, texts, by_form=self._by_form)
+        masker = RowMasker(columns, kinds, self.plan, texts, by_form=self.by_form)
         return None if masker.idle else masker
 
     def copy(self, lineage: Lineage) -> CopyMasker | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from relays.postgres import recorded
 from relays.postgres.codec import Bind
 from relays.postgres.extended import Extended
 from relays.postgres.fast_path import Core, Entry
@@ -176,8 +177,8 @@ class Passing(Extended):
             return
         if self._rules_version != session.rules_version or self._meaning != self.state.meaning:
             return  # nothing that is learned now would be found again
-        if bool(decision.masks) != (reply.judged is not None):
-            return
+        if bool(decision.masks) != (reply.judged is not None) or (reply.judged is not None and reply.judged.masking.by_form):
+            return  # detectors and paths have to see every value
         if reply.kind == "Q":
             self._learn_query(core, reply, Learned(reading, decision, reply.judged))
         elif reply.portal is not None:
@@ -197,7 +198,12 @@ class Passing(Extended):
             return
         if learned.judged is not None and portal.columns is not None and learned.judged.rows(0, portal.columns) is not None:
             return
-        statement.fast = core.admit(Entry(learned, learned.reading.text, portal.description, learned.judged is not None))
+        text = learned.reading.text
+
+        def shown(body: bytes) -> bytes:
+            return recorded.statement(text, Bind.parse(body), statement.types)
+
+        statement.fast = core.admit(Entry(learned, text, portal.description, learned.judged is not None, shown))
 
     def _free(self, learned: Learned) -> bytes:
         """Which runs of digits of a text may be others: those that nothing depends on, seen by trying others."""
@@ -215,9 +221,14 @@ class Passing(Extended):
         return free if same else bytes(len(free))
 
 
+_REPEATING: Final = frozenset({"select", "show", "begin", "commit", "rollback"})
+
+
 def _repeats(reading: Reading) -> bool:
-    """Whether a statement does the same each time, and leaves nothing behind that later ones depend on."""
+    """Whether a statement means the same each time, and leaves nothing behind that later ones depend on. (What FETCH and EXECUTE mean
+    depends on what was declared and prepared.)
+    """
     operation = reading.operation
-    if operation.parts or operation.writes or not operation.complete:
+    if operation.parts or operation.writes or not operation.complete or not _REPEATING.issuperset(operation.facts.get("verbs")):
         return False
     return not (reading.changes or reading.copies_in or reading.reuses or reading.cursors or reading.defines)

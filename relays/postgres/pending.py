@@ -28,6 +28,7 @@ class Reply:
     internal = False  # asked by the gateway: the client sees nothing of it
     judged: Judged | None = None  # what is masked in the answer; None: nothing
     operation = ""  # its id in the ledger
+    openings = 0  # Names.openings when it had been sent
     failed = False
     index = 0  # which statement of a simple query is being answered
     ready = False  # `masker` is what it must be for the result that comes
@@ -93,10 +94,12 @@ class Pending:
         if not self.queue:
             self.skipping = True
 
-    def _learn(self, reading: Reading) -> None:
-        """A simple query that prepared statements has succeeded."""
+    def _learn(self, reply: Reply, reading: Reading) -> None:
+        """A statement has succeeded that may have given names: to prepared statements, or to cursors."""
         for name in reading.prepares:
             self.names.prepare(name, reading)
+        if reading.declares and reply.judged is not None:
+            self.names.declare(reading, reply.judged, reply.openings)
 
     def _end_masks(self, reply: Reply) -> None:
         """A result is over: tell how many values of it were hidden."""

@@ -177,7 +177,7 @@ class PostgresRelay(Passing):
             try:
                 yield from self._think(kind, data[at:after])
             except Refused as refused:
-                yield from self._refuse(refused.report)
+                yield from self._refuse(refused)
             out, stopped, at = self._scan(data, after)
 
     def _scan(self, data: bytes, at: int) -> tuple[bytes, bytes | None, int]:
@@ -259,7 +259,7 @@ class PostgresRelay(Passing):
         elif kind == 0x46:
             yield from self._settle()
             error = reports.error(reports.UNSUPPORTED, "function calls do not go through this gateway: use SELECT")
-            yield from self._refuse_query(error)
+            yield from self._refuse_query(Refused(error))
         else:
             yield from self._think_extended(kind, raw)
 
@@ -285,14 +285,15 @@ class PostgresRelay(Passing):
         return True
 
     def _think_query(self, raw: bytes) -> Commands:
-        yield from self._settle()
         sql = codec.Query.parse(raw[HEADER:]).sql
-        reading = yield from self._read(sql)
+        self._refusals.judging(sql)
         try:
+            yield from self._settle()
+            reading = yield from self._read(sql)
             decision = yield from self._decide(reading.operation, reading.known)
             judged = yield from self._check_masks(reading, decision)
         except Refused as refused:
-            yield from self._refuse_query(refused.report)
+            yield from self._refuse_query(refused)
             return
         if not decision.approval:
             reading.known = decision
@@ -302,19 +303,24 @@ class PostgresRelay(Passing):
 
     def _sent_query(self, reading: Reading, operation: str, judged: Judged | None = None) -> None:
         replies = self.replies
-        self.record(CLIENT, reading.text)
+        self.record(CLIENT, reading.text if judged is None else judged.shown(reading.text))
         self._sent(reading)
         if judged is not None:
             replies.judged = judged
-        replies.sent_query(Reply("Q", replies.segment, reading=reading, judged=judged, operation=operation))
+        reply = Reply("Q", replies.segment, reading=reading, judged=judged, operation=operation)
+        if reading.declares:
+            reply.openings = self.names.openings
+        replies.sent_query(reply)
 
     # --- refusing
 
-    def _refuse(self, report: bytes) -> Commands:
+    def _refuse(self, refused: Refused) -> Commands:
         """A message of the extended protocol may not go on: the server gets one that fails in its place."""
-        yield from self._refuse_extended(report, b"hopgate")
+        yield from self._refuse_extended(refused, b"hopgate")
 
     def held(self, side: Side, decision: Decision) -> Iterable[Command]:
+        if self.started:
+            self._record_held(decision)
         if self.replies.between:
             yield Send(CLIENT, reports.held(decision))
         else:

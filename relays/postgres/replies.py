@@ -8,6 +8,7 @@ speaks out of turn may not be the server that we think.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from relays.postgres import codec
@@ -285,7 +286,7 @@ class Replies(Pending):
         if reply.kind == "E":
             self.queue.popleft()
             if reply.reading is not None:
-                self._learn(reply.reading)
+                self._learn(reply, reply.reading)
         self.copying = ""
         self._end_masks(reply)
         reply.index += 1
@@ -353,7 +354,7 @@ class Replies(Pending):
         if reply.internal:
             return b""
         if reply.kind == "Q" and reply.reading is not None and not reply.failed:
-            self._learn(reply.reading)
+            self._learn(reply, reply.reading)
             if self.learned is not None:
                 self.learned(reply)
         return None
@@ -363,8 +364,14 @@ class Replies(Pending):
         return self._told(self.queue[0] if self.queue else None, report, data, at, stop, b"N")
 
     def _notification(self, data: bytes, at: int, stop: int) -> bytes | None:
-        codec.NotificationResponse.parse(data[at + HEADER : stop])
-        return None
+        """Whoever sent it may have read what this session may not: its payload is looked through as a text of a result is."""
+        told = codec.NotificationResponse.parse(data[at + HEADER : stop])
+        payload = told.payload
+        if self._suspicious and self.secrets is not None:
+            payload = self.secrets.text(payload)
+        if self.judged is not None:
+            payload = self.judged.masking.plan.text(payload).data
+        return None if payload is told.payload else replace(told, payload=payload).build()
 
     def _status(self, data: bytes, at: int, stop: int) -> bytes | None:
         status = codec.ParameterStatus.parse(data[at + HEADER : stop])

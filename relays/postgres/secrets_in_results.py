@@ -6,10 +6,9 @@ from functools import lru_cache
 from typing import Final
 
 from relays.postgres.codec import HEADER, Report
-from relays.postgres.fast_path import Needles, holds_byte
 from relays.postgres.masked_rows import RowMasker
 from rules.masking import compile_plan
-from rules.masking.literals import SPELLING_MARKS, Literals
+from rules.masking.literals import Literals
 
 _TEXT: Final = 25  # OID
 _SAFE: Final = frozenset(b"SVCR")  # fields of a report that name severities, codes and routines
@@ -27,11 +26,7 @@ class Secrets:
     def __init__(self, secrets: tuple[bytes, ...]) -> None:
         self._literals = Literals(secrets)
         self._plan = compile_plan((), secrets=secrets)
-        self._needles = Needles(self._literals.needles)
-
-    def found_in(self, data: bytes) -> bool:
-        """Whether any of them occurs, however it is spelled: asked of everything that a target sends."""
-        return self._needles.found_in(data) or (holds_byte(data, SPELLING_MARKS) and self._literals.spelled_in(data))
+        self.found_in = self._literals.found_in
 
     def __bool__(self) -> bool:
         return bool(self._literals)

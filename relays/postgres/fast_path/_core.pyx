@@ -12,16 +12,15 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
-from relays.postgres.fast_path.core import CUT, LONGEST_TEXT, MOST_ENTRIES, RECORD_BYTES, SHOWN_BINARY, SHOWN_TEXT, readable
+from relays.postgres.fast_path.core import CUT, LONGEST_TEXT, MOST_ENTRIES, RECORD_BYTES, SHOWN_TEXT, readable
 
 cdef enum:
     SPACE_FREE = 9  # digits of a run that fits an int4
 
 cdef Py_ssize_t longest_text = LONGEST_TEXT, most_entries = MOST_ENTRIES, record_bytes = RECORD_BYTES
-cdef Py_ssize_t shown_text = SHOWN_TEXT, shown_binary = SHOWN_BINARY
+cdef Py_ssize_t shown_text = SHOWN_TEXT
 cdef bytes cut = CUT
 cdef bytes describe_portal = b"D\0\0\0\x06P\0"
-cdef const char* hexadecimal = "0123456789abcdef"
 
 cdef uint8_t before_run[256]
 cdef uint8_t after_run[256]
@@ -51,6 +50,17 @@ cdef Py_ssize_t formats_end(const uint8_t* base, Py_ssize_t at, Py_ssize_t stop,
         if read16(base + at + 2 * index) > 1:
             return -1
     return at + 2 * count[0]
+
+
+cdef bint any_binary(const uint8_t* base, Py_ssize_t at, Py_ssize_t stop) noexcept nogil:
+    """Whether any of the format codes at `at`, as far as they are there, is not that of the text format."""
+    cdef Py_ssize_t index
+    if at + 2 > stop:
+        return False
+    for index in range(2 * read16(base + at)):
+        if at + 2 + index < stop and base[at + 2 + index]:
+            return True
+    return False
 
 
 cdef inline bint is_digit(uint8_t byte) noexcept nogil:
@@ -128,76 +138,18 @@ cdef inline int digits_of(Py_ssize_t number) noexcept nogil:
     return count
 
 
-cdef class Needles:
-    """See the twin. The search is Wu's and Manber's (1994), with blocks of two bytes."""
-
-    cdef uint8_t* shift
-    cdef tuple needles
-    cdef Py_ssize_t window
-
-    def __cinit__(self):
-        self.shift = NULL
-
-    def __init__(self, needles):
-        cdef Py_ssize_t at, block, index
-        cdef bytes needle
-        self.needles = tuple(needles)
-        self.window = min([255] + [len(one) for one in self.needles])
-        if self.window < 2:
-            raise ValueError("a needle has two bytes at least")
-        self.shift = <uint8_t*>PyMem_Malloc(65536)
-        if self.shift == NULL:
-            raise MemoryError
-        for index in range(65536):
-            self.shift[index] = <uint8_t>(self.window - 1)
-        for needle in self.needles:
-            for at in range(1, self.window):
-                block = <uint8_t>needle[at - 1] << 8 | <uint8_t>needle[at]
-                if self.window - 1 - at < self.shift[block]:
-                    self.shift[block] = <uint8_t>(self.window - 1 - at)
-
-    def __dealloc__(self):
-        PyMem_Free(self.shift)
-
-    def found_in(self, bytes data not None):
-        cdef const uint8_t* base = <const uint8_t*>PyBytes_AS_STRING(data)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), at = self.window - 1, begin, length, skip
-        cdef bytes needle
-        if not self.needles:
-            return False
-        while at < size:
-            skip = self.shift[<Py_ssize_t>base[at - 1] << 8 | base[at]]
-            if skip:
-                at += skip
-                continue
-            begin = at - self.window + 1
-            for needle in self.needles:
-                length = PyBytes_GET_SIZE(needle)
-                if begin + length <= size and memcmp(base + begin, PyBytes_AS_STRING(needle), length) == 0:
-                    return True
-            at += 1
-        return False
-
-
-def holds_byte(bytes data not None, bytes wanted not None):
-    cdef Py_ssize_t index
-    for index in range(PyBytes_GET_SIZE(wanted)):
-        if memchr(PyBytes_AS_STRING(data), <uint8_t>wanted[index], PyBytes_GET_SIZE(data)) != NULL:
-            return True
-    return False
-
-
 cdef class Entry:
     """See the twin."""
 
-    cdef public object learned
+    cdef public object learned, show
     cdef public bytes text
     cdef public bytes description
     cdef public bint exact
     cdef public Py_ssize_t generation, count
 
-    def __init__(self, learned, bytes text not None, description=None, exact=False):
+    def __init__(self, learned, bytes text not None, description=None, exact=False, show=None):
         self.learned = learned
+        self.show = show
         self.text = text
         self.description = description
         self.exact = exact
@@ -340,7 +292,7 @@ cdef class Core:
         cdef const uint8_t* found = <const uint8_t*>memchr(base + bind + 6, 0, stop - bind - 6) if stop > bind + 6 else NULL
         cdef Py_ssize_t at, count, formats, index
         cdef int length
-        cdef bint described = False
+        cdef bint described = False, binary
         cdef Entry entry
         if found == NULL or base[bind + 5] != 0:
             return -1
@@ -352,8 +304,9 @@ cdef class Core:
         entry = statement.fast
         if entry.generation != self.generation:
             return -1
+        binary = any_binary(base, at + 1, stop)
         at = formats_end(base, at + 1, stop, &formats)
-        if at < 0 or at + 2 > stop:
+        if at < 0 or at + 2 > stop or (binary and entry.show is None):
             return -1
         count = read16(base + at)
         if formats > 1 and formats != count:
@@ -396,9 +349,13 @@ cdef class Core:
                     out.add(base + at, stop - at)
                 at = stop
             else:
-                self._shown.size = 0
-                self._show_bind(entry, base, at)
-                self._say(True, self._shown.data, self._shown.size, &now)
+                if any_binary(base, <const uint8_t*>memchr(base + at + 6, 0, stop - at - 6) - base + 1, stop):
+                    shown = entry.show(data[at + 5 : stop])
+                    self._say(True, <const uint8_t*>PyBytes_AS_STRING(shown), PyBytes_GET_SIZE(shown), &now)
+                else:
+                    self._shown.size = 0
+                    self._show_bind(entry, base, at)
+                    self._say(True, self._shown.data, self._shown.size, &now)
                 if out is not None:
                     out.add(base + at, stop - at)
                     if one[2]:
@@ -416,12 +373,12 @@ cdef class Core:
         return data if out is None else out.take()
 
     cdef int _show_bind(self, Entry entry, const uint8_t* base, Py_ssize_t bind) except -1:
+        """The statement with its values, all in text format."""
         cdef Buffer out = self._shown
         cdef Py_ssize_t at = <const uint8_t*>memchr(base + bind + 6, 0, read32(base + bind + 1)) - base + 1
-        cdef int formats = read16(base + at), count, index, format, length, shown, byte
-        cdef const uint8_t* codes = base + at + 2
+        cdef int count, index, length, byte
         out.add(<const char*>entry.text, PyBytes_GET_SIZE(entry.text))
-        at += 2 + 2 * formats
+        at += 2 + 2 * read16(base + at)
         count = read16(base + at)
         at += 2
         for index in range(count):
@@ -430,18 +387,14 @@ cdef class Core:
             out.add(b"\n-- $", 5)
             out.add_number(index + 1)
             out.add(b" = ", 3)
-            format = 0 if not formats else read16(codes + (0 if formats == 1 else 2 * index))
             if length < 0:
                 out.add(b"NULL", 4)
                 continue
-            if format == 0:
-                out.add(base + at, length if length < shown_text else shown_text)
-            else:
-                out.add(b"\\x", 2)
-                shown = length if length < shown_binary else shown_binary
-                for byte in range(shown if 2 * shown + 2 <= shown_text else (shown_text - 2) // 2):
-                    out.add_byte(hexadecimal[base[at + byte] >> 4])
-                    out.add_byte(hexadecimal[base[at + byte] & 15])
+            for byte in range(length if length < shown_text else shown_text):
+                if base[at + byte] == 10:  # no value may look like another line
+                    out.add(b"\\n", 2)
+                else:
+                    out.add_byte(base[at + byte])
             at += length
         return 0
 

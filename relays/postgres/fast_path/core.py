@@ -20,7 +20,6 @@ LONGEST_TEXT: Final = 2_000  # bytes of a Query that is looked up, its NUL inclu
 MOST_ENTRIES: Final = 512
 RECORD_BYTES: Final = 64 << 10  # of messages for the recording, before `full` is called
 SHOWN_TEXT: Final = 1_024  # bytes of a bound value that the recording shows
-SHOWN_BINARY: Final = 512  # of a binary one, before it is spelled in hex
 CUT: Final = b"\n[cut]\n"
 
 _RUN: Final = re.compile(rb"(?<=[ =<>(,\t\n])[0-9]{1,9}(?=[ ;),\t\n]|\Z)")  # digits that are a token of their own, and fit an int4
@@ -51,36 +50,27 @@ def runs_of(text: bytes) -> list[tuple[int, int]]:
     return [found.span() for found in _RUN.finditer(text)]
 
 
-class Needles:
-    """Search for any of some byte strings, each two bytes long at least."""
-
-    def __init__(self, needles: Iterable[bytes]) -> None:
-        self._needles = tuple(needles)
-        if any(len(needle) < 2 for needle in self._needles):
-            raise ValueError("a needle has two bytes at least")
-
-    def found_in(self, data: bytes) -> bool:
-        """Whether one of them occurs."""
-        return any(needle in data for needle in self._needles)
-
-
-def holds_byte(data: bytes, wanted: bytes) -> bool:
-    """Whether any of these bytes occurs. (`in` with a byte string first makes an error to say that it is no number.)"""
-    return any(byte in data for byte in wanted)
-
-
 class Entry:
     """A statement that may pass. `learned` is the relay's own; `count` how often it has passed since that was last asked.
 
-    `text` is what the recording shows before the bound values. `description` is the RowDescription that its answer had, as a whole
+    `text` is what the recording shows before the bound values, and `show` gives all of it for the body of a Bind message with values in
+    binary format. `description` is the RowDescription that its answer had, as a whole
     message (None: it had none); with `exact`, an answer with another one does not pass.
     """
 
-    __slots__ = ("count", "description", "exact", "generation", "learned", "text")
+    __slots__ = ("count", "description", "exact", "generation", "learned", "show", "text")
 
-    def __init__(self, learned: Any, text: bytes, description: bytes | None = None, exact: bool = False) -> None:
+    def __init__(
+        self,
+        learned: Any,
+        text: bytes,
+        description: bytes | None = None,
+        exact: bool = False,
+        show: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         self.learned = learned
         self.text = text
+        self.show = show
         self.description = description
         self.exact = exact
         self.generation = self.count = 0
@@ -207,6 +197,8 @@ class Core:
             return None
         if not data.startswith(_SYNC, at + 10):
             return None
+        if entry.show is None and _binary(data, end + 1):
+            return None
         return (entry, described, not described and entry.exact, statement), at + 15
 
     def _pass(self, data: bytes, taken: list[tuple[Passed, int, int]]) -> bytes:
@@ -218,7 +210,8 @@ class Core:
             if statement is None:
                 self._say(True, data[at + 5 : stop - 1], now)
             else:
-                self._say(True, entry.text + _values_shown(data, at, stop), now)
+                shown = _values_shown(data, at, stop)
+                self._say(True, entry.show(data[at + 5 : stop]) if shown is None else entry.text + shown, now)
                 self.bound = True
             out += (data[at:stop], _DESCRIBE_PORTAL if injected else b"", data[stop:after])
             if not entry.count:
@@ -377,22 +370,26 @@ def _formats_end(data: bytes, at: int, stop: int) -> tuple[int, int]:
     return count, end
 
 
-def _values_shown(data: bytes, bind: int, stop: int) -> bytes:
-    """The values of a Bind message, a line each."""
+def _binary(data: bytes, at: int) -> bool:
+    """Whether any of the format codes at `at` is that of the binary format."""
+    return any(data[at + 2 : at + 2 + 2 * int(_UINT16(data, at)[0])])
+
+
+def _values_shown(data: bytes, bind: int, stop: int) -> bytes | None:
+    """The values of a Bind message, a line each; None where one is in binary format."""
     at = data.index(0, bind + 6, stop) + 1
-    formats: int = _UINT16(data, at)[0]
-    codes = at + 2
-    at += 2 + 2 * formats
+    if _binary(data, at):
+        return None
+    at += 2 + 2 * int(_UINT16(data, at)[0])
     count: int = _UINT16(data, at)[0]
     at += 2
     lines = []
     for index in range(count):
         length: int = _INT32(data, at)[0]
         at += 4
-        binary = bool(formats) and _UINT16(data, codes + (0 if formats == 1 else 2 * index))[0] != 0
         value = data[at : at + max(length, 0)]
-        shown = b"NULL" if length < 0 else b"\\x" + value[:SHOWN_BINARY].hex().encode() if binary else value
-        lines.append(b"\n-- $%d = %b" % (index + 1, shown[:SHOWN_TEXT]))
+        shown = b"NULL" if length < 0 else value[:SHOWN_TEXT].replace(b"\n", b"\\n")  # no value may look like another line
+        lines.append(b"\n-- $%d = %b" % (index + 1, shown))
         at += len(value)
     return b"".join(lines)
 

@@ -37,7 +37,7 @@ _DEFINING: Final = words(
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a session has that a statement may name: prepared statements and cursors, each with its lineage."""
+    """What a session has that a statement may name: prepared statements with their lineage, cursors with that of their DECLARE."""
 
     schema: Schema
     path: tuple[str, ...] | None = ("public",)
@@ -262,14 +262,16 @@ class _Statements(Queries):
         return found if found is not None else Lineage.unknown("it runs a prepared statement that is not known")
 
     def _declare(self, fields: Node) -> Lineage:
-        self.query(fields.get("query", {}), None)
-        return Lineage("nothing")
+        """It gives no rows itself: the outputs are those of FETCH from the cursor."""
+        outputs, exact = self.query(fields.get("query", {}), None)
+        return Lineage("nothing", tuple(outputs), exact)
 
     def _fetch(self, fields: Node) -> Lineage:
         if fields.get("ismove"):
             return Lineage("nothing")
         found = self.context.cursors.get(fields.get("portalname", ""))
         if found is None:
+            self.relations.add(UNKNOWN_RELATION)  # its query runs now, and its errors may quote anything
             return Lineage("rows", (Output("", UNKNOWN_FLOW),), False, reason="it fetches from a cursor that is not known")
         return Lineage("rows", found.outputs, found.exact, relations=found.relations, writes=found.writes)
 
