@@ -75,7 +75,7 @@ class Extended(Judging):
         return b""
 
     def _pass_sync(self) -> bool | bytes:
-        if self.replies.copying == "in":
+        if self.replies.copying == "in" and not self.replies.copy_over:
             return b""  # the target ignores it (section 54.2.6)
         self.replies.sent_sync()
         return True

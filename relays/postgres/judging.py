@@ -65,7 +65,8 @@ class Judging(Relay):
         self._defined = False  # the schema may have changed in this transaction
         self._catalog_at = 0.0
         self._turn: Turn | None = None  # the client's strand waits for the server
-        self._early: Decision | None = None
+        self._early: tuple[Operation, Decision] | None = None
+        self._passing: Reading | None = None  # the text that was looked at last, and needs thought
         self._refusals = recorded.Refusals()
         self._dropping = False  # what comes before the next Sync is not sent: the server would skip it
 
@@ -151,10 +152,13 @@ class Judging(Relay):
 
     def _read(self, sql: bytes) -> Conversation[Reading]:
         """What a text means in this session; read elsewhere when it is long."""
-        known = self.readings.get(sql, self.state)
+        here = self.state
+        passing, self._passing = self._passing, None
+        if passing is not None and passing.text == sql and passing.state is here:
+            return passing
+        known = self.readings.get(sql, here)
         if known is not None:
             return known
-        here = self.state
         if len(sql) <= INLINE and is_small(sql):
             reading = read(sql, here)
         else:
@@ -168,15 +172,15 @@ class Judging(Relay):
         assert self.session is not None
         decision = self.session.authorize_now(operation, known)
         if decision is not None and decision.masks:
-            self._early = decision  # what is masked needs thought, but is not to be decided twice
+            self._early = operation, decision  # what is masked needs thought, but is not to be decided twice
             return None
         return decision
 
     def _decide(self, operation: Operation, known: Decision | None = None) -> Conversation[Decision]:
         """Raises Refused with what to tell the client."""
         early, self._early = self._early, None
-        if early is not None:
-            return early
+        if early is not None and early[0] is operation:  # thought may have ended before it came here, for another operation
+            return early[1]
         try:
             decision: Decision = yield from self.decide(operation, known)
         except Withdrawn:
@@ -200,6 +204,8 @@ class Judging(Relay):
             except catalog.BadCatalog as error:
                 raise Refused(reports.error(reports.DENIED, str(error))) from None
         text, here = reading.text, self.state
+        if reading.changes and reading.operation.parts:
+            here = _replaced(here, schemas=None)  # statements behind one that changes the search path find other relations
         if len(text) <= INLINE and is_small(text):
             judged: Judged = self.masks.judge(text, decision.masks, here)
         else:

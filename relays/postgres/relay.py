@@ -279,6 +279,7 @@ class PostgresRelay(Passing):
             self.readings.keep(reading)
         decision = self._decide_now(reading.operation, reading.known)
         if decision is None:
+            self._passing = reading
             return None
         reading.known = decision
         self._sent_query(reading, decision.operation)

@@ -43,6 +43,7 @@ class Context:
     path: tuple[str, ...] | None = ("public",)
     prepared: Mapping[str, Lineage] = field(default_factory=dict)
     cursors: Mapping[str, Lineage] = field(default_factory=dict)
+    settled: bool = False  # the catalogue is of the very moment in which names are looked up: definitions that it holds
 
 
 def lineage_of_text(text: bytes, context: Context) -> tuple[Lineage, ...]:
@@ -72,7 +73,7 @@ class _Statements(Queries):
     """Reads one statement."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context.schema, context.path)
+        super().__init__(context.schema, context.path, settled=context.settled)
         self.context = context
         self.writes = False
 
@@ -180,7 +181,7 @@ class _Statements(Queries):
     def _other(self, kind: str, fields: Node) -> Lineage:
         """A statement that is not read in full: masked relations in it are to be refused, and so is code."""
         self.writes = True
-        touched = self._touched(fields)
+        touched = self._touched(fields) | self._moved(kind, fields)
         columns = frozenset(
             (oid, number) for oid in touched if oid in self.schema.relations for number, _ in self.schema.relations[oid].columns
         )
@@ -196,11 +197,19 @@ class _Statements(Queries):
         found: set[int] = set()
         for one in self._nodes(fields):
             if "relname" in one:
-                known = self.schema.find(one.get("schemaname", ""), one["relname"], self.path)
+                known = self.find(one.get("schemaname", ""), one["relname"])
                 found.update(relation.oid for relation in known)
                 if not known:
                     found.add(UNKNOWN_RELATION)
         return frozenset(found)
+
+    def _moved(self, kind: str, fields: Node) -> frozenset[int]:
+        """Relations that get another name without being named: with their schema, or with their extension, whatever is in that."""
+        if kind == "AlterObjectSchemaStmt" and fields.get("objectType") == "OBJECT_EXTENSION":
+            return frozenset(self.schema.relations)
+        if kind != "RenameStmt" or fields.get("renameType") != "OBJECT_SCHEMA":
+            return frozenset()
+        return frozenset(oid for oid, relation in self.schema.relations.items() if relation.schema == fields.get("subname", ""))
 
     def _calls_unknown(self, fields: Any) -> bool:
         """Whether a function that may read anything is called anywhere inside."""
