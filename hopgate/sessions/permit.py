@@ -35,7 +35,6 @@ class Permit:
         self._sessions = sessions
         self._report = report
         self._timer: asyncio.TimerHandle | None = None
-        self._settling = False
 
     def renew(self) -> float:
         """Until which time.monotonic() operations may pass; 0.0: each must be asked for. Never raises."""
@@ -51,17 +50,11 @@ class Permit:
 
     def settle(self) -> None:
         """Write what has passed to the ledger. Raises Unavailable: then nothing more may pass."""
-        if self._settling:
-            return  # `report` led to a line of its own
-        self._settling = True
-        try:
-            session, ledger = self._session, self._sessions.ledger
-            for operation, decision, count in self._report():
-                fields = decision_fields(operation, decision.of(session.number(count)), session.literals)
-                ledger.append("decided", session=session.id, **fields, count=count)
-                self._sessions.metrics.decided(operation.kind, decision.effect, count)
-        finally:
-            self._settling = False
+        session, ledger = self._session, self._sessions.ledger
+        for operation, decision, count in self._report():
+            fields = decision_fields(operation, decision.of(session.number(count)), session.literals)
+            ledger.append("decided", session=session.id, **fields, count=count)
+            self._sessions.metrics.decided(operation.kind, decision.effect, count)
 
     def end(self) -> None:
         """Settle for the last time. Raises nothing."""

@@ -113,8 +113,8 @@ class Session:
         a pending approval stays when the caller goes away, and is spent by the repeated operation.
         Only `decision.allowed` permits anything. Raises CancelledError, nothing else.
         """
-        self._operations += 1
-        name = f"{self.id}.{self._operations}"
+        self._settle()
+        name = self.number(1)
         self.used_at = self._sessions.clock()
         self.busy += 1
         try:
@@ -155,8 +155,8 @@ class Session:
             if decision.effect != "allow" or decision.approval:
                 self.allowance.give_back()
                 return None
-            self._operations += 1
-            decision = decision.of(f"{self.id}.{self._operations}")
+            self._settle()
+            decision = decision.of(self.number(1))
             self._write("decided", operation, decision)
         except Exception:
             return None  # `authorize` meets the same error, and tells it
@@ -179,6 +179,12 @@ class Session:
         first = self._operations + 1
         self._operations += count
         return f"{self.id}.{first}"
+
+    def _settle(self) -> None:
+        """What passed before this comes before it in the ledger."""
+        if self._permit is not None:
+            with contextlib.suppress(HopgateError):  # the next line meets the same error, and its operation does not go on
+                self._permit.settle()
 
     def foresee(self, operation: Operation) -> Decision:
         """What would be decided, without counting, waiting or writing: for what is only prepared here and decided again when it runs."""
@@ -312,8 +318,6 @@ class Session:
     # --- remembering
 
     def _write(self, event: str, operation: Operation, decision: Decision) -> int:
-        if self._permit is not None:
-            self._permit.settle()  # what passed before this comes before it
         if event == "held":
             self._held += 1
         elif decision.effect == "deny":

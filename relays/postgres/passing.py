@@ -8,7 +8,7 @@ description that was judged.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from relays.postgres import recorded
@@ -18,7 +18,7 @@ from relays.postgres.fast_path import Core, Entry
 from relays.postgres.fast_path.core import LONGEST_TEXT, runs_of
 from relays.postgres.judging import CATALOG_SECONDS, NO_CHANGE
 from relays.postgres.masks import Judged
-from relays.postgres.pending import FAILED, IDLE, Reply
+from relays.postgres.pending import FAILED, Reply
 from relays.postgres.statements import Portal, Reading
 from rules.model import Decision, Operation
 from rules.sql.constants import free_runs, with_others

@@ -316,7 +316,14 @@ def test_what_is_no_whole_record_is_not_walked_over(junk: bytes, tmp_path: Path)
 
 def test_stock_mitmdump_reads_recordings_joined_with_cat(tmp_path: Path) -> None:
     relayed = TcpConnection("c1", ("10.0.0.7", 5), ("10.0.0.1", 22), "s1", ("db.internal", 5432), None, 3.5)
-    sql = encode_tcp_flow(relayed, [encode_tcp_message(True, b"SELECT 1", 4.0), encode_tcp_message(False, b"1", 4.5)], flow_id="f1", created=3.5, metadata={}, comment="sql")
+    sql = encode_tcp_flow(
+        relayed,
+        [encode_tcp_message(True, b"SELECT 1", 4.0), encode_tcp_message(False, b"1", 4.5)],
+        flow_id="f1",
+        created=3.5,
+        metadata={},
+        comment="sql",
+    )
     (tmp_path / "a.mitm").write_bytes(ours(tflow.tflow(resp=True)) + ours(tflow.twebsocketflow()))
     (tmp_path / "b.mitm").write_bytes(sql)
     (tmp_path / "both.mitm").write_bytes((tmp_path / "a.mitm").read_bytes() + (tmp_path / "b.mitm").read_bytes())

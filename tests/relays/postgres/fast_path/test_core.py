@@ -417,9 +417,22 @@ def test_records_are_written_as_flows_are() -> None:
 
 
 MESSAGES = st.sampled_from(
-    [query(TEXT), query(TEXT.replace(b" 5 ", b" 77 ")), bind(b"5"), bind(None), ASK, RUN, codec.SYNC, query(b"DROP TABLE t"), b"Q\0\0", b"\0"]
+    [
+        query(TEXT),
+        query(TEXT.replace(b" 5 ", b" 77 ")),
+        bind(b"5"),
+        bind(None),
+        ASK,
+        RUN,
+        codec.SYNC,
+        query(b"DROP TABLE t"),
+        b"Q\0\0",
+        b"\0",
+    ]
 )
-ANSWERS = st.sampled_from([ANSWER, codec.BIND_COMPLETE, DESCRIPTION, OTHER, ROW, DONE, READY, IN_TRANSACTION, codec.PORTAL_SUSPENDED, b"C\0"])
+ANSWERS = st.sampled_from(
+    [ANSWER, codec.BIND_COMPLETE, DESCRIPTION, OTHER, ROW, DONE, READY, IN_TRANSACTION, codec.PORTAL_SUSPENDED, b"C\0"]
+)
 
 
 @pytest.mark.skipif(compiled is None, reason="relays.postgres.fast_path._core is not built: no Cython or no C compiler")

@@ -91,7 +91,12 @@ def test_bound_statements_pass_with_any_values(line: Line) -> None:
     assert say(line, BIND.replace(b"5", b"6") + ASK + RUN) == ("p", codec.BIND_COMPLETE + ANSWER)
     assert say(line, BIND + RUN) == ("p", codec.BIND_COMPLETE + ROW + DONE + READY)
     shown = [message.text for message in line.relay.recorded]
-    assert shown[-4:] == [b"SELECT a FROM t WHERE id = $1\n-- $1 = 6", b"1\nSELECT 1", b"SELECT a FROM t WHERE id = $1\n-- $1 = 5", b"1\nSELECT 1"]
+    assert shown[-4:] == [
+        b"SELECT a FROM t WHERE id = $1\n-- $1 = 6",
+        b"1\nSELECT 1",
+        b"SELECT a FROM t WHERE id = $1\n-- $1 = 5",
+        b"1\nSELECT 1",
+    ]
     say(line, codec.CloseTarget(b"S", b"s").build() + codec.SYNC)
     assert say(line, BIND + ASK + RUN)[1].startswith(b"E"), "its name is gone"
 
@@ -166,7 +171,9 @@ def test_limits_and_times_give_no_leave(line: Line) -> None:
 
 
 NAMES = st.sampled_from([b"", b"s", b"t"])
-SELECTS = st.sampled_from([b"SELECT 1", b"SELECT a FROM t WHERE id = 5", b"SELECT a FROM t WHERE id = 77", b"SELECT a/0 FROM t", b"DROP TABLE t"])
+SELECTS = st.sampled_from(
+    [b"SELECT 1", b"SELECT a FROM t WHERE id = 5", b"SELECT a FROM t WHERE id = 77", b"SELECT a/0 FROM t", b"DROP TABLE t"]
+)
 RUNS = st.tuples(NAMES, st.booleans(), st.sampled_from([b"5", None, b"\1"])).map(
     lambda drawn: codec.Bind(b"", drawn[0], (), (drawn[2],), (0,)).build() + (ASK if drawn[1] else b"") + RUN
 )
