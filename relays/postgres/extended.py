@@ -85,10 +85,13 @@ class Extended(Judging):
     def _usable(self, one: Statement | Portal) -> bool:
         return one.confirmed or one.segment == self.replies.segment
 
+    def _named(self, what: bytes, name: bytes) -> Statement | Portal | None:
+        # the tables are looked up each time: what is waited for may replace them
+        return self.names.statements.get(name) if what == b"S" else self.names.portals.get(name)
+
     def _known(self, what: bytes, name: bytes) -> Conversation[Statement | Portal]:
         """The statement (S) or portal (P) of that name, once it is certain which it is. Raises Refused where we know none."""
-        table: dict[bytes, Any] = self.names.statements if what == b"S" else self.names.portals
-        while (one := table.get(name)) is not None and not self._usable(one):
+        while (one := self._named(what, name)) is not None and not self._usable(one):
             # made by a message before the last Sync, and not confirmed: until it is, the name may be another's
             if self.replies.unsynced:
                 yield Send(SERVER, codec.FLUSH)
@@ -99,8 +102,7 @@ class Extended(Judging):
             if what == b"S":
                 raise Refused(reports.error(reports.NO_STATEMENT, f'prepared statement "{shown}" does not exist'))
             raise Refused(reports.error(reports.NO_PORTAL, f'portal "{shown}" does not exist'))
-        found: Statement | Portal = one
-        return found
+        return one
 
     # --- Parse
 

@@ -20,7 +20,7 @@ _LISTS: Final = frozenset({"AEXPR_IN", "AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN"})
 def free_runs(text: bytes, runs: Sequence[tuple[int, int]]) -> bytes:
     """For each run of digits, [start, end) in bytes, 1 where it may be any other number, else 0. Never raises for a text.
 
-    A run must be one to nine digits, with white space, `(`, `,`, `=`, `<` or `>` before it, and white space, `)`, `,`, `;` or the end behind.
+    A run must be one to nine digits; before it white space, `(`, `,`, `=`, `<` or `>`, and behind it white space, `)`, `,`, `;` or the end.
     """
     try:
         free = _compared(parse(text))

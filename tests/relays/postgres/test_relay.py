@@ -40,6 +40,18 @@ def code(message: tuple[str, bytes]) -> bytes:
     return Report.parse(message[1]).get(b"C")
 
 
+def test_a_portal_that_ends_while_it_is_waited_for_is_gone(line: Line) -> None:
+    line.client(Parse(b"t", b"SELECT 1").build() + Bind(b"", b"t").build() + Execute(b"").build() + codec.SYNC)
+    line.client(Describe(b"P", b"").build() + Execute(b"").build() + codec.SYNC)
+    line.take()
+    line.server(codec.PARSE_COMPLETE + codec.BIND_COMPLETE + ROW + DONE + READY[b"I"])
+    assert kinds(line.to_server()) == "PS", "what must fail stands in its place"
+    line.server(ERROR + READY[b"I"])
+    answers = line.to_client()
+    assert kinds(answers) == "12DCZEZ"
+    assert code(answers[5]) == b"34000"
+
+
 # --- simple queries
 
 
