@@ -149,6 +149,7 @@ class Extended(Judging):
             return
         if len(names.statements) >= MAX_NAMES:
             raise RemoteProtocolError("too many prepared statements in one session", "54000")
+        names.check_room(len(message.sql))
         names.statements[message.name] = statement
         replies.sent(Reply("P", replies.segment, entry=statement))
 
@@ -184,8 +185,10 @@ class Extended(Judging):
             if self.replies.skipping:
                 return
         if reading.has_params or message.values:
+            self.names.check_room(len(raw))
             types = statement.types
-            operation = bound(reading, params.decode(message, types), raw, lambda: recorded.values(message, types))
+            utf8 = self.state.client_encoding.upper() == "UTF8"
+            operation = bound(reading, params.decode(message, types, utf8=utf8), raw, lambda: recorded.values(message, types))
         decision = yield from self._decide(operation)
         judged = yield from self._check_masks(reading, decision)
         if self.replies.skipping:
