@@ -180,15 +180,16 @@ class Extended(Judging):
             # names in it may mean other things now: read again, and keep what the client has prepared
             reading = statement.reading = yield from self._read(reading.text)
         operation = reading.operation
-        if reading.known is None and message.values:
-            yield from self._learn_types(statement)
-            if self.replies.skipping:
-                return
-        if reading.has_params or message.values:
-            self.names.check_room(len(raw))
-            types = statement.types
-            utf8 = self.state.client_encoding.upper() == "UTF8"
-            operation = bound(reading, params.decode(message, types, utf8=utf8), raw, lambda: recorded.values(message, types))
+        self.names.check_room(len(raw))
+        if not self._decided_early(operation):  # what may run whatever its values are is not decided again with them
+            if reading.known is None and message.values:
+                yield from self._learn_types(statement)
+                if self.replies.skipping:
+                    return
+            if reading.has_params or message.values:
+                types = statement.types
+                utf8 = self.state.client_encoding.upper() == "UTF8"
+                operation = bound(reading, params.decode(message, types, utf8=utf8), raw, lambda: recorded.values(message, types))
         decision = yield from self._decide(operation)
         judged = yield from self._check_masks(reading, decision)
         if self.replies.skipping:
