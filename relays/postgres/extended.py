@@ -151,6 +151,7 @@ class Extended(Judging):
             return
         if len(names.statements) >= MAX_NAMES:
             raise RemoteProtocolError("too many prepared statements in one session", "54000")
+        names.check_room(len(message.sql))
         names.statements[message.name] = statement
         replies.sent(Reply("P", replies.segment, entry=statement))
 
@@ -181,13 +182,16 @@ class Extended(Judging):
             # names in it may mean other things now: read again, and keep what the client has prepared
             reading = statement.reading = yield from self._read(reading.text)
         operation = reading.operation
-        if reading.known is None and message.values:
-            yield from self._learn_types(statement)
-            if self.replies.skipping:
-                return
-        if reading.has_params or message.values:
-            types = statement.types
-            operation = bound(reading, params.decode(message, types), raw, lambda: recorded.values(message, types))
+        self.names.check_room(len(raw))
+        if not self._decided_early(operation):  # what may run whatever its values are is not decided again with them
+            if reading.known is None and message.values:
+                yield from self._learn_types(statement)
+                if self.replies.skipping:
+                    return
+            if reading.has_params or message.values:
+                types = statement.types
+                utf8 = self.state.client_encoding.upper() == "UTF8"
+                operation = bound(reading, params.decode(message, types, utf8=utf8), raw, lambda: recorded.values(message, types))
         decision = yield from self._decide(operation)
         judged = yield from self._check_masks(reading, decision)
         if self.replies.skipping:

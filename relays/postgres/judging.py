@@ -176,6 +176,9 @@ class Judging(Relay):
             return None
         return decision
 
+    def _decided_early(self, operation: Operation) -> bool:
+        return self._early is not None and self._early[0] is operation
+
     def _decide(self, operation: Operation, known: Decision | None = None) -> Conversation[Decision]:
         """Raises Refused with what to tell the client."""
         early, self._early = self._early, None

@@ -228,12 +228,16 @@ _BINARY: Final[Mapping[int, Reader]] = {
 }
 
 
-def decode(bind: Bind, types: Sequence[int]) -> tuple[Any, ...]:
-    """The values of a Bind message, for parameters of these types (OIDs; 0 and missing ones are not known)."""
-    return tuple(
+def decode(bind: Bind, types: Sequence[int], *, utf8: bool = True) -> tuple[Any, ...]:
+    """The values of a Bind message, for parameters of these types (OIDs; 0 and missing ones are not known).
+
+    Without `utf8` the client writes another encoding: of its texts only ASCII is known.
+    """
+    found = tuple(
         None if each is None else value(each, types[index] if index < len(types) else 0, bind.format_of(index))
         for index, each in enumerate(bind.values)
     )
+    return found if utf8 else tuple(UNKNOWN if isinstance(each, str) and not each.isascii() else each for each in found)
 
 
 def value(raw: bytes, kind: int, format: int) -> Any:

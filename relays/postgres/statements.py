@@ -13,6 +13,7 @@ from typing import Any, Final
 from relays.postgres.codec import Bind, Column
 from relays.postgres.fast_path import Entry
 from relays.postgres.masks import Judged
+from relays.wire import RemoteProtocolError
 from rules.model import UNKNOWN, Decision, Operation
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
 from rules.sql.lineage import Lineage
@@ -23,6 +24,8 @@ from rules.sql.session import Prepared, SessionState
 CACHED: Final = 512  # statements whose reading and decision a session remembers
 CACHED_BYTES: Final = 16 << 10  # longer ones are read anew each time
 MAX_NAMES: Final = 10_000  # prepared statements, and portals, of one session
+MAX_HELD: Final = 128 << 20  # bytes of their texts and values together
+SHORT: Final = 4 << 10
 INLINE: Final = 2_000  # bytes of a text that is looked at for names on the event loop
 
 # effects after which the session may be another than before; a statement that is not understood may do anything
@@ -117,6 +120,15 @@ class Names:
         """A statement's name is gone."""
         self.statements.pop(name, None)
         self.prepared.pop(_text(name), None)
+
+    def check_room(self, size: int) -> None:
+        """Raise RemoteProtocolError when `size` more bytes of text or values are too many. Of short ones there may be MAX_NAMES."""
+        if size <= SHORT:
+            return
+        held = sum(len(one.reading.text) for one in self.statements.values())
+        held += sum(len(value) for portal in self.portals.values() for value in portal.bind.values if value is not None)
+        if held + size > MAX_HELD:
+            raise RemoteProtocolError(f"prepared statements and portals of one session hold more than {MAX_HELD >> 20} MiB", "54000")
 
     # --- cursors of SQL: the lineage of a name counts from the moment when the server has confirmed its DECLARE, which fails where there
     # is one of that name, until something is sent that may open another. One that has been closed meanwhile does no harm.

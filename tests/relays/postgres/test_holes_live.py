@@ -167,3 +167,43 @@ async def test_predicates_that_are_allowed_carry_nothing_off(postgres: Postgres,
 
     async with gateway(tmp_path, postgres, mask(predicates="allow")) as world:
         await world.client(work)
+
+
+async def test_names_that_the_server_takes_for_the_same(postgres: Postgres, tmp_path: Path) -> None:
+    """It tells names apart by their first 63 bytes: what was judged under one would run under the other."""
+    one, other = b"n" * 63 + b"1", b"n" * 63 + b"2"
+    parse = (
+        codec.Parse(one, b"SELECT 1").build() + codec.CloseTarget(b"S", other).build() + codec.Parse(other, b"DELETE FROM orders").build()
+    )
+    bind = codec.Parse(b"s", b"SELECT 1").build() + codec.Bind(one, b"s").build() + codec.CloseTarget(b"P", other).build()
+    async with gateway(tmp_path, postgres) as world:
+        for messages, then in (
+            (parse, codec.Bind(b"", one).build() + codec.Execute(b"").build()),
+            (bind, codec.Bind(other, b"s").build() + codec.Execute(one).build()),
+            (codec.Describe(b"P", one).build(), b""),
+            (codec.Execute(one).build(), b""),
+        ):
+            reader, writer = await raw_login(world)
+            await until(reader, "Z")
+            writer.write(messages + then + codec.SYNC)
+            error = codec.Report.parse((await until(reader, "E"))[-1][1])
+            assert error.get(b"C") == b"42622"
+            writer.close()
+    assert postgres.query("SELECT count(*) FROM orders").strip() == "20"
+    assert not any("delete from orders" in statement.lower() for statement in postgres.statements())
+
+
+async def test_values_in_another_encoding_are_not_known(postgres: Postgres, tmp_path: Path) -> None:
+    """In LATIN1 these two bytes are other characters than in UTF-8, and the gateway reads UTF-8."""
+    rules = RULES + "  - {id: no-a, on: sql, match: {reads: [public.customers], params: ['Ã©']}, effect: deny, message: not that}\n"
+
+    def work(found: psycopg.Connection[Any]) -> None:
+        sql = b"SELECT id FROM customers WHERE $1::text = '\\303'"
+        assert found.pgconn.exec_params(sql, [b"\xc3\xa9"]).status == psycopg.pq.ExecStatus.TUPLES_OK
+        assert found.pgconn.exec_params(sql, ["Ã©".encode()]).status == psycopg.pq.ExecStatus.FATAL_ERROR
+        found.execute("SET client_encoding = LATIN1")
+        assert found.pgconn.exec_params(sql, [b"\xc3\xa9"]).status == psycopg.pq.ExecStatus.FATAL_ERROR
+        assert found.pgconn.exec_params(sql, [b"ascii"]).status == psycopg.pq.ExecStatus.TUPLES_OK
+
+    async with gateway(tmp_path, postgres, rules) as world:
+        await world.client(work)

@@ -463,3 +463,17 @@ def test_noise_never_breaks_the_relay(tmp_path: Path, events: list[tuple[str, by
 @given(EVENTS)
 def test_noise_for_long(tmp_path: Path, events: list[tuple[str, bytes]]) -> None:
     _fuzz(tmp_path, events)
+
+
+def test_what_a_session_holds_is_bounded(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relays.postgres.statements.MAX_HELD", 2_500)
+    monkeypatch.setattr("relays.postgres.statements.SHORT", 100)
+    long = b"SELECT 1 -- " + b"x" * 1_000
+    for name in (b"a", b"b"):
+        line.client(Parse(name, long).build())
+    assert not line.closed
+    line.client(CloseTarget(b"S", b"a").build() + Parse(b"c", long).build())
+    assert not line.closed
+    line.client(Parse(b"d", long).build())
+    assert line.closed
+    assert codec.Report.parse(line.to_client()[-1][1]).get(b"C") == b"54000"
