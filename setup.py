@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: the optional compiled module. Without Cython or a C compiler masked rows are slower, and that is all."""
+"""What setup.cfg cannot say: the optional compiled modules. Without Cython or a C compiler PostgreSQL is slower, and that is all."""
 
 from setuptools import Extension, setup
 
@@ -7,7 +7,12 @@ try:
 except ImportError:
     extensions = []
 else:
-    extensions = cythonize([Extension("relays.postgres._frames", ["relays/postgres/_frames.pyx"])], build_dir="build", quiet=True)
+    sources = {
+        "relays.postgres._frames": "relays/postgres/_frames.pyx",
+        "relays.postgres.fast_path._core": "relays/postgres/fast_path/_core.pyx",
+        "rules.masking._needles": "rules/masking/_needles.pyx",
+    }
+    extensions = cythonize([Extension(name, [path]) for name, path in sources.items()], build_dir="build", quiet=True)
     for extension in extensions:
         extension.optional = True  # a failing compiler is a warning; cythonize drops the mark from what it is given
 

@@ -31,7 +31,7 @@ class Listener:
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self._networks = tuple(gate.config.listen.http.cleartext) if gate.config.listen.http is not None else ()
+        self._listener = gate.config.listen.http
         self._encrypted: set[str] = set()  # client connections that speak TLS to the proxy itself
 
     @fail_closed
@@ -70,7 +70,8 @@ class Listener:
         return principal.peer is not None and principal.expires_at - born <= _CLEARTEXT_LIFETIME
 
     def _may_be_clear(self, client: connection.Client) -> bool:
-        return is_loopback(client.peername[0]) or contains(self._networks, client.peername[0])
+        peer = client.peername[0]
+        return is_loopback(peer) or (self._listener is not None and self._listener.is_cleartext(peer))
 
 
 def _in_tunnel(stack: list[layer.Layer]) -> bool:

@@ -20,7 +20,7 @@ from hopgate.addresses import Address, parse_address
 from hopgate.config import Config
 from hopgate.errors import HopgateError
 from hopgate.state_lock import holder
-from hopgate.supervise import answers
+from hopgate.supervise import answers, listeners
 
 MIN_FREE: Final = 1 << 30  # bytes; a full disk ends every session
 PROBE_SECONDS: Final = 2.0
@@ -127,14 +127,14 @@ def _clock(state: Path) -> Finding:
 def _listeners(config: Config) -> Iterator[Finding]:
     pid = holder(config.state)
     yield Finding("ok", "gateway", f"runs with pid {pid}" if pid is not None else "is not running")
-    if (listener := config.listen.http) is not None:
-        up = answers(listener.address)
+    for wire, address in listeners(config):
+        up = answers(address)
         if up and pid is None:
-            yield Finding("fail", "http listener", f"somebody listens on {listener.address}, and it is not this gateway")
+            yield Finding("fail", f"{wire} listener", f"somebody listens on {address}, and it is not this gateway")
         elif pid is not None and not up:
-            yield Finding("fail", "http listener", f"nobody listens on {listener.address}")
+            yield Finding("fail", f"{wire} listener", f"nobody listens on {address}")
         else:
-            yield Finding("ok", "http listener", f"{listener.address} {'answers' if up else 'is free'}")
+            yield Finding("ok", f"{wire} listener", f"{address} {'answers' if up else 'is free'}")
     for name in ("console", "health"):
         address = getattr(config.listen, name)
         if address is not None and not address.loopback:

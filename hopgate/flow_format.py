@@ -11,8 +11,9 @@ odd host name must not make the rest of a recording unreadable.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 VERSION: Final = 21  # FLOW_FORMAT_VERSION
@@ -93,7 +94,7 @@ def tnetstring(value: Any) -> bytes:
         raw = b"".join(map(tnetstring, value))
         return b"%d:%b]" % (len(raw), raw)
     if isinstance(value, dict):
-        raw = b"".join([tnetstring(part) for item in reversed(value.items()) for part in item])
+        raw = _items(value)
         return b"%d:%b}" % (len(raw), raw)
     raise ValueError(f"a flow file cannot hold a {type(value).__name__}")
 
@@ -146,9 +147,28 @@ def encode_http_flow(
     return b"".join(parts)
 
 
+def encode_tcp_message(from_client: bool, content: bytes, at: float) -> bytes:
+    """One message of a TCP flow: readable content after masking, and when, in seconds since the epoch."""
+    return tnetstring([from_client, content, at])
+
+
+def decode_tcp_messages(messages: bytes) -> Iterator[tuple[bool, bytes, float]]:
+    """What `encode_tcp_message` was given for these messages, one after another."""
+    at = 0
+    while at < len(messages):
+        colon = messages.index(b":", at)
+        body = colon + 1
+        at = body + int(messages[at:colon]) + 1
+        from_client = messages.startswith(b"4:true!", body)
+        body += len(b"4:true!" if from_client else b"5:false!")
+        colon = messages.index(b":", body)
+        end = colon + 1 + int(messages[body:colon])
+        yield from_client, messages[colon + 1 : end], float(messages[messages.index(b":", end) + 1 : at - 2])
+
+
 def encode_tcp_flow(
     connection: TcpConnection,
-    messages: Iterable[tuple[bool, bytes, float]],
+    messages: Iterable[bytes],
     *,
     flow_id: str,
     created: float,
@@ -157,25 +177,30 @@ def encode_tcp_flow(
     marked: str = "",
     error: tuple[str, float] | None = None,
 ) -> bytes:
-    """One record for a stretch of a relayed connection. `messages`: (from the client?, readable content after masking, time)."""
-    return tnetstring(
-        {
-            "version": VERSION,
-            "type": "tcp",
-            "id": flow_id,
-            "error": {"msg": error[0], "timestamp": error[1]} if error else None,
-            "client_conn": _tcp_client(connection),
-            "server_conn": _tcp_server(connection),
-            "intercepted": False,
-            "is_replay": None,
-            "marked": marked,
-            "metadata": dict(metadata),
-            "comment": comment,
-            "timestamp_created": created,
-            "backup": None,
-            "messages": list(messages),
-        },
-    )
+    """One record for a stretch of a relayed connection. `messages` are what `encode_tcp_message` gave."""
+    said = b"".join(messages)
+    behind = {
+        "intercepted": False,
+        "is_replay": None,
+        "marked": marked,
+        "metadata": dict(metadata),
+        "comment": comment,
+        "timestamp_created": created,
+        "backup": None,
+    }
+    before = {"version": VERSION, "type": "tcp", "id": flow_id, "error": {"msg": error[0], "timestamp": error[1]} if error else None}
+    # the last item of a dictionary is written first
+    items = b"8:messages;%d:%b]%b%b%b" % (len(said), said, _items(behind), _tcp_ends(connection), _items(before))
+    return b"%d:%b}" % (len(items), items)
+
+
+@lru_cache(maxsize=1024)  # they are the same in every record of a session, and most of the work
+def _tcp_ends(connection: TcpConnection) -> bytes:
+    return _items({"client_conn": _tcp_client(connection), "server_conn": _tcp_server(connection)})
+
+
+def _items(value: dict[str, Any]) -> bytes:
+    return b"".join([tnetstring(part) for item in reversed(value.items()) for part in item])
 
 
 def record_end(fd: int, offset: int, size: int) -> int | None:

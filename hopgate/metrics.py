@@ -24,9 +24,9 @@ class Metrics:
         self._decided: dict[tuple[str, str], int] = {}
         self._hidden = 0
 
-    def decided(self, kind: str, effect: str) -> None:
+    def decided(self, kind: str, effect: str, count: int = 1) -> None:
         key = (kind, effect)
-        self._decided[key] = self._decided.get(key, 0) + 1
+        self._decided[key] = self._decided.get(key, 0) + count
 
     def masked(self, values: int) -> None:
         self._hidden += values

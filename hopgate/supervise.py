@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,7 +79,7 @@ class Supervisor:
             with self._health():
                 if self.stopping.is_set():
                     return 0
-                addresses = ", ".join(str(address) for address in (self._address, *self._relayed))
+                addresses = ", ".join(str(address) for _, address in self._listeners)
                 self.say(f"listening on {addresses}; {len(self.workers)} process{'es' if len(self.workers) > 1 else ''}")
                 while not self.stopping.wait(_POLL):
                     self._restart_crashed(lock, environment)
@@ -92,20 +92,20 @@ class Supervisor:
         workers = [
             {"name": w.name, "pid": w.process.pid if w.process else 0, "running": w.running, "restarts": w.restarts} for w in self.workers
         ]
-        ok = all(worker["running"] for worker in workers) and self._all_listen()
-        return {"ok": ok, "status": "ok" if ok else "degraded", "listener": str(self._address), "workers": workers}
+        listeners = [{"wire": wire, "address": str(address), "answers": self._serves(wire, address)} for wire, address in self._listeners]
+        ok = all(worker["running"] for worker in workers) and all(listener["answers"] for listener in listeners)
+        first = listeners[0]["address"]
+        return {"ok": ok, "status": "ok" if ok else "degraded", "listener": first, "listeners": listeners, "workers": workers}
 
     @property
-    def _address(self) -> Address:
-        assert self.config.listen.http is not None
-        return self.config.listen.http.address
+    def _listeners(self) -> tuple[tuple[str, Address], ...]:
+        return listeners(self.config)
 
-    @property
-    def _relayed(self) -> tuple[Address, ...]:
-        return tuple(address for _, address in relayed(self.config))
+    def _serves(self, wire: str, address: Address) -> bool:
+        return serves(address, tls=self.config.tls is not None) if wire == "http" else PROBES.get(wire, answers)(address)
 
     def _all_listen(self) -> bool:
-        return serves(self._address, tls=self.config.tls is not None) and all(map(answers, self._relayed))
+        return all(self._serves(wire, address) for wire, address in self._listeners)
 
     @property
     def _metrics(self) -> Path:
@@ -139,7 +139,7 @@ class Supervisor:
             if self._all_listen():
                 return
             if time.monotonic() > deadline:
-                addresses = " or ".join(str(address) for address in (self._address, *self._relayed))
+                addresses = " or ".join(str(address) for _, address in self._listeners)
                 raise Unavailable(f"nothing listens on {addresses} after {START_SECONDS:.0f} seconds")
 
     def _restart_crashed(self, lock: StateLock, environment: dict[str, str]) -> None:
@@ -183,25 +183,22 @@ class Supervisor:
 
 def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -> int:
     """Run the gateway until SIGTERM or SIGINT. Raises Misconfigured before anything listens, Unavailable when it cannot start."""
-    if config.listen.http is None:
-        raise Misconfigured(f"{config.path}: listen: has no http listener: name one, as in http: 127.0.0.1:8080")
-    if config.listen.http.address.port == 0:
-        raise Misconfigured(f"{config.path}: listen.http: port 0 would move at each restart: name one")
-    for wire, address in relayed(config):
+    if not listeners(config):
+        raise Misconfigured(
+            f"{config.path}: listen: names nothing to run: name one, as in http: 127.0.0.1:8080 or postgres: 127.0.0.1:15432"
+        )
+    for wire, address in listeners(config):
         if address.port == 0:
             raise Misconfigured(f"{config.path}: listen.{wire}: port 0 would move at each restart: name one")
     config.check()
     lock = StateLock.take(config.state)
-    supervisor = Supervisor(
-        config, [Worker(name, command(config, name)) for name in worker_names(workers, relays=bool(relayed(config)))], say
-    )
+    names = worker_names(workers, http=config.listen.http is not None, relays=bool(relayed(config)))
+    supervisor = Supervisor(config, [Worker(name, command(config, name)) for name in names], say)
     try:
-        if answers(config.listen.http.address):
-            raise Misconfigured(f"{config.path}: listen.http: another program already listens on {config.listen.http.address}")
-        for wire, address in relayed(config):
+        for wire, address in listeners(config):
             if answers(address):
                 raise Misconfigured(f"{config.path}: listen.{wire}: another program already listens on {address}")
-        if create_ca(config.state):
+        if config.listen.http is not None and create_ca(config.state):
             say(f"made a certificate authority below {config.state / 'ca'}")
         say(user_notice())
         with _signals(supervisor.stopping):
@@ -212,15 +209,21 @@ def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -
         lock.close()
 
 
-def worker_names(count: int, *, relays: bool = False) -> list[str]:
-    """Names of the processes: `http-0` …, and with `relays` as many `relay-0` …"""
-    kinds = ("http", "relay") if relays else ("http",)
+def worker_names(count: int, *, http: bool = True, relays: bool = False) -> list[str]:
+    """Names of the processes: with `http` `http-0` …, and with `relays` as many `relay-0` …"""
+    kinds = [kind for kind, wanted in (("http", http), ("relay", relays)) if wanted]
     return [f"{kind}-{index}" for kind in kinds for index in range(count)]
 
 
 def relayed(config: Config) -> tuple[tuple[str, Address], ...]:
     """What `python -m relays` listens on: (wire, address)."""
     return tuple((wire, address) for wire in RELAYED if (address := getattr(config.listen, wire)) is not None)
+
+
+def listeners(config: Config) -> tuple[tuple[str, Address], ...]:
+    """Everything that callers connect to: (wire, address)."""
+    http = config.listen.http
+    return (*((("http", http.address),) if http is not None else ()), *relayed(config))
 
 
 def command(config: Config, name: str) -> tuple[str, ...]:
@@ -267,6 +270,23 @@ def serves(address: Address, *, tls: bool = False) -> bool:
         return False
     finally:
         probe.close()
+
+
+def speaks_postgres(address: Address) -> bool:
+    """Whether a relay there answers: a process that hangs accepts connections too, as its kernel does that."""
+    host = _UNSPECIFIED.get(address.host, address.host)
+    try:
+        with socket.create_connection((host, address.port), timeout=PROBE_SECONDS) as probe:
+            probe.settimeout(PROBE_SECONDS)
+            probe.sendall(_SSL_REQUEST)
+            return probe.recv(1) in (b"S", b"N")
+    except OSError:
+        return False
+
+
+# a relay that is no one's caller yet must say yes or no to this (PostgreSQL documentation, section 54.2.10)
+_SSL_REQUEST: Final = bytes.fromhex("0000000804d2162f")
+PROBES: Final[Mapping[str, Callable[[Address], bool]]] = {"postgres": speaks_postgres}  # by wire; of others a connection is enough
 
 
 def user_notice() -> str:

@@ -44,15 +44,6 @@ def revocation_ids(token: str) -> tuple[str, ...]:
     return (token_id(token), jti) if isinstance(jti, str) and jti else (token_id(token),)
 
 
-def expiry(token: str) -> float | None:
-    """The `exp` that a JWT claims, unverified: how long a revocation must be remembered. None for anything else."""
-    try:
-        exp = jwt.decode(token, options={"verify_signature": False}).get("exp")
-    except (jwt.PyJWTError, ValueError, TypeError):
-        return None
-    return float(exp) if isinstance(exp, int | float) and not isinstance(exp, bool) else None
-
-
 # --- the local issuer
 
 

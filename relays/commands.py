@@ -103,7 +103,7 @@ class TLS:
 
     version: str = ""  # "TLSv1.3"
     alpn: str = ""  # what was agreed on; empty = nothing
-    certificate: bytes = b""  # the server's certificate in DER, for channel binding (tls-server-end-point); empty on the client side
+    certificate: bytes = b""  # what the server of this side showed, in DER: a channel binds to it (tls-server-end-point)
 
 
 @dataclass(slots=True)

@@ -173,7 +173,8 @@ class Driver:
     def adopt(self, session: Session, transcript: Transcript) -> None:
         """The session that has been opened for this relay. It lasts as long as the connection does."""
         relay = self.relay
-        relay.session, self.transcript, relay.record = session, transcript, transcript.add
+        relay.session, self.transcript = session, transcript
+        relay.record, relay.record_encoded = transcript.add, transcript.add_encoded
         session.busy += 1  # an open connection is not idle
         session.on_close.add(self._session_ended)
 

@@ -84,6 +84,7 @@ class Relay:
         self.failure: ProtocolError | HopgateError | None = None  # what ended it
         self.record: Callable[[Side, bytes], None] = self._remember  # the fast way's Record: what is recorded without a command
         self.recorded: list[Message] = []  # where that goes without a driver
+        self.record_encoded: Callable[[bytes, float], None] = _nowhere  # many messages at once, as hopgate.flow_format writes them
         # the driver calls pass_client and pass_server only while these are false
         self.client_busy = self.server_busy = True
         self.over = False
@@ -371,6 +372,10 @@ class Relay:
     def _leave(self) -> Commands:
         yield from self.stop()
         yield Close(reason="the client went away")
+
+
+def _nowhere(messages: bytes, first: float) -> None:
+    """Where encoded messages go without a driver."""
 
 
 def _ends(command: Command) -> bool:

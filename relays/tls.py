@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import certifi
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from hopgate.errors import Misconfigured, Unavailable
 from relays.commands import TLS
@@ -22,13 +24,20 @@ def server_context(config: TLSConfig, alpn: tuple[str, ...] = ()) -> ssl.SSLCont
     try:
         stamp = (config.cert.stat().st_mtime_ns, config.key.stat().st_mtime_ns)
         return _server_context(config.cert, config.key, alpn, stamp)
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ValueError, ssl.SSLError) as error:
         raise Misconfigured(f"tls: {config.cert} and {config.key} do not load: {type(error).__name__}") from None
+
+
+class _ServerContext(ssl.SSLContext):
+    """A context that remembers the certificate which it shows: a channel binds to it, and a connection does not tell."""
+
+    certificate = b""  # DER
 
 
 @functools.lru_cache(maxsize=8)
 def _server_context(cert: Path, key: Path, alpn: tuple[str, ...], _stamp: tuple[int, int]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.certificate = x509.load_pem_x509_certificates(cert.read_bytes())[0].public_bytes(Encoding.DER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert, key)
     if alpn:
@@ -64,5 +73,5 @@ def _client_context(policy: str, ca: Path | None, alpn: tuple[str, ...], _stamp:
 
 def described(spoken: ssl.SSLObject, *, server_side: bool) -> TLS:
     """What was agreed on."""
-    certificate = None if server_side else spoken.getpeercert(binary_form=True)
+    certificate = getattr(spoken.context, "certificate", b"") if server_side else spoken.getpeercert(binary_form=True)
     return TLS(spoken.version() or "", spoken.selected_alpn_protocol() or "", certificate or b"")

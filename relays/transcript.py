@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from hopgate.errors import HopgateError
-from hopgate.flow_format import TcpConnection, encode_tcp_flow
+from hopgate.flow_format import TcpConnection, decode_tcp_messages, encode_tcp_flow, encode_tcp_message
 from relays.commands import CLIENT, Message, Side
+from rules.masking import compile_plan
+from rules.masking.literals import Literals
 
 if TYPE_CHECKING:
     from hopgate.sessions import Session
@@ -29,15 +31,24 @@ class Transcript:
         self._session = session
         self.connection = connection
         self._failed = failed
-        self._messages: list[tuple[bool, bytes, float]] = []
+        self._messages: list[bytes] = []
+        self._first = 0.0  # when the first of them was
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
+        self._secrets: Literals | None = None  # known once the credential has been leased
 
     def add(self, side: Side, text: bytes) -> None:
         """Remember one readable message; it is written within half a second, or with 64 KiB of others."""
-        self._messages.append((side == CLIENT, text, time.time()))
-        self._size += len(text)
+        now = time.time()
+        self.add_encoded(encode_tcp_message(side == CLIENT, text, now), now)
+
+    def add_encoded(self, messages: bytes, first: float) -> None:
+        """Remember messages as hopgate.flow_format writes them; `first` is when the first of them was, in seconds since the epoch."""
+        if not self._messages:
+            self._first = first
+        self._messages.append(messages)
+        self._size += len(messages)
         if self._size >= FLUSH_BYTES:
             self.flush()
         elif self._timer is None:
@@ -57,11 +68,24 @@ class Transcript:
             return
         self._number += 1
         try:
-            self._session.recording.append(self._encoded(messages))
+            self._session.recording.append(self._encoded(self._without_secrets(messages)))
         except HopgateError as error:
             self._failed(error.message)
 
-    def _encoded(self, messages: list[tuple[bool, bytes, float]]) -> bytes:
+    def _without_secrets(self, messages: list[bytes]) -> list[bytes]:
+        """The credentials that the gateway adds: somebody who has one from elsewhere may say it."""
+        if self._secrets is None and self._session.literals:
+            self._secrets = Literals(self._session.literals)
+            self._plan = compile_plan((), secrets=self._session.literals)
+        if self._secrets is None or not any(self._secrets.found_in(some) for some in messages):
+            return messages
+        return [
+            encode_tcp_message(from_client, self._plan.text(text).data, at)
+            for some in messages
+            for from_client, text, at in decode_tcp_messages(some)
+        ]
+
+    def _encoded(self, messages: list[bytes]) -> bytes:
         session = self._session
         metadata = {
             "session": session.id,
@@ -74,7 +98,7 @@ class Transcript:
             self.connection,
             messages,
             flow_id=str(uuid.uuid4()),
-            created=messages[0][2],
+            created=self._first,
             metadata=metadata,
             comment=f"{session.principal} on {session.view.name}: segment {self._number}",
         )

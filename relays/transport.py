@@ -70,7 +70,7 @@ class LoopTransport(asyncio.Protocol):
         if half is None:
             return False
         half.readConnectionLost()  # type: ignore[misc]
-        return True
+        return self.connected and self.raw.can_write_eof()  # loops complain of True where there is TLS
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connected = False

@@ -29,7 +29,7 @@ def env(
 ) -> None:
     """Print what makes a program use the gateway. It makes nothing safe: only a network without another way out does."""
     loaded = load(config)
-    values = variables(loaded, _token(token), bundle or str(_bundle(loaded)), address)
+    values = variables(loaded, _token(token), bundle or (str(_bundle(loaded)) if loaded.listen.http is not None else ""), address)
     if as_json:
         emit(values)
     elif dotenv:
@@ -42,8 +42,14 @@ def env(
 
 def variables(config: Config, token: str, bundle: str, address: str = "") -> dict[str, str]:
     """Name -> value. Proxy variables in both cases: urllib trusts only lower case under CGI, some programs know only upper case."""
+    if config.listen.http is None and config.listen.postgres is None:
+        raise Misuse(f"{config.path}: listen: names neither http nor postgres")
+    return _proxy(config, token, bundle, address) | _postgres(config, token, address)
+
+
+def _proxy(config: Config, token: str, bundle: str, address: str) -> dict[str, str]:
     if config.listen.http is None:
-        raise Misuse(f"{config.path}: listen: has no http listener")
+        return {}
     listener = config.listen.http.address
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.host)  # noqa: S104
     scheme = "https" if config.tls is not None and not listener.loopback else "http"
@@ -53,7 +59,7 @@ def variables(config: Config, token: str, bundle: str, address: str = "") -> dic
         values[name] = values[name.lower()] = proxy
     values["NO_PROXY"] = values["no_proxy"] = ""  # what it names would go around the gateway
     values.update(dict.fromkeys(BUNDLE_VARIABLES + ADDED_VARIABLES, bundle))
-    return values | _postgres(config, token, address)
+    return values
 
 
 def _postgres(config: Config, token: str, address: str) -> dict[str, str]:

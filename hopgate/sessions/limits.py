@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from rules.model import Decision, Limits
 
@@ -21,6 +22,11 @@ class Allowance:
     def account(self, bytes: int, rows: int = 0) -> None:
         self.bytes += bytes
         self._rows += rows
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nothing has to be counted before it is given."""
+        return self.limits == _NO_LIMITS
 
     @property
     def overdrawn(self) -> str:
@@ -53,6 +59,9 @@ class Allowance:
     def give_back(self) -> None:
         """Uncount the operation that was taken last: it will be asked for again."""
         self._operations = max(0, self._operations - 1)
+
+
+_NO_LIMITS: Final = Limits()
 
 
 def _spent(message: str) -> Decision:

@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hopgate.errors import Denied, Expired, HopgateError, Unavailable
 from hopgate.grants import SessionGrant, grant_session
 from hopgate.sessions.limits import Allowance
+from hopgate.sessions.permit import Passed, Permit
 from hopgate.sessions.told import decision_fields, refusal_of
 from hopgate.store import SessionRow
 from rules.decide import decide
@@ -60,6 +61,7 @@ class Session:
         self.busy = 0  # operations being decided or waiting for a reviewer
         self._grant: SessionGrant | None = None
         self._recording: Recording | None = None
+        self._permit: Permit | None = None
 
     @property
     def grant(self) -> SessionGrant:
@@ -111,8 +113,8 @@ class Session:
         a pending approval stays when the caller goes away, and is spent by the repeated operation.
         Only `decision.allowed` permits anything. Raises CancelledError, nothing else.
         """
-        self._operations += 1
-        name = f"{self.id}.{self._operations}"
+        self._settle()
+        name = self.number(1)
         self.used_at = self._sessions.clock()
         self.busy += 1
         try:
@@ -153,13 +155,36 @@ class Session:
             if decision.effect != "allow" or decision.approval:
                 self.allowance.give_back()
                 return None
-            self._operations += 1
-            decision = decision.of(f"{self.id}.{self._operations}")
+            self._settle()
+            decision = decision.of(self.number(1))
             self._write("decided", operation, decision)
         except Exception:
             return None  # `authorize` meets the same error, and tells it
         self._sessions.metrics.decided(operation.kind, "allow")
         return decision
+
+    def permit(self, report: Callable[[], Iterable[Passed]]) -> Permit:
+        """Leave for one adapter to pass what was decided before; `report` tells what has passed."""
+        self._permit = permit = Permit(self, self._sessions, report)
+        return permit
+
+    def stands(self) -> bool:
+        """Whether what was decided before may go on without being asked for one by one. Raises what `authorize` would tell."""
+        self.used_at = self._sessions.clock()
+        self._check()
+        return self.allowance.unlimited and not self._rules.depends_on_time_or_peer
+
+    def number(self, count: int) -> str:
+        """Count `count` operations; the id of the first."""
+        first = self._operations + 1
+        self._operations += count
+        return f"{self.id}.{first}"
+
+    def _settle(self) -> None:
+        """What passed before this comes before it in the ledger."""
+        if self._permit is not None:
+            with contextlib.suppress(HopgateError):  # the next line meets the same error, and its operation does not go on
+                self._permit.settle()
 
     def foresee(self, operation: Operation) -> Decision:
         """What would be decided, without counting, waiting or writing: for what is only prepared here and decided again when it runs."""
@@ -321,6 +346,8 @@ class Session:
         if self.closed:
             return
         self.closed = reason
+        if self._permit is not None:
+            self._permit.end()
         if self._grant is not None:
             self._grant.end()
         for drop in tuple(self.on_close):

@@ -155,7 +155,7 @@ class PostgresBench(DatabaseStage):
         found = {"decided": 0, "masked": 0}
         for event in self.ledger_events():
             if event["event"] == "decided" and event["kind"] == "sql":
-                found["decided"] += 1
+                found["decided"] += event.get("count", 1)
             elif event["event"] == "masked":
                 found["masked"] += sum(event["counts"].values())
         return found

@@ -1,7 +1,7 @@
 """Proving who one is in PostgreSQL's ways: the client to us (SCRAM against the verifier of a token), and we to the target. No I/O.
 
-SCRAM-SHA-256 is RFC 5802 and RFC 7677, as PostgreSQL speaks it (documentation, section 54.3). The client's half is scramp's. The
-server's half is here: libpq sends an empty user name, which scramp refuses.
+SCRAM-SHA-256 and its -PLUS are RFC 5802 and RFC 7677, as PostgreSQL speaks them (documentation, section 54.3). The client's half is
+scramp's. The server's half is here: libpq sends an empty user name, which scramp refuses.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from relays.wire import RemoteProtocolError
 
 MECHANISM: Final = "SCRAM-SHA-256"
 _PLUS: Final = "SCRAM-SHA-256-PLUS"
+_BINDS: Final = b"p=tls-server-end-point"
 _NONCE: Final = frozenset(range(0x21, 0x7F)) - {ord(",")}
 _MAX_NONCE: Final = 512
 _MAX_ITERATIONS: Final = 1_000_000  # a target that asks for more keeps a thread busy for a second and longer
@@ -64,20 +65,30 @@ class TokenVerifier:
 
 
 class ScramServer:
-    """One SCRAM-SHA-256 exchange with a client: `first`, then `final`. Raises AuthFailed."""
+    """One SCRAM exchange with a client: `first`, then `final`. Raises AuthFailed.
 
-    def __init__(self, verifier: TokenVerifier, nonce: str = "") -> None:
+    `end_point` is the channel's tls-server-end-point (RFC 5929); with it SCRAM-SHA-256-PLUS is offered too, and without TLS there is none.
+    """
+
+    def __init__(self, verifier: TokenVerifier, nonce: str = "", end_point: bytes = b"") -> None:
         self._verifier = verifier
+        self._end_point = end_point
+        self.mechanisms: Final = (_PLUS, MECHANISM) if end_point else (MECHANISM,)
         self._nonce = (nonce or base64.b64encode(secrets.token_bytes(18)).decode()).encode()
         self._binding = b""
         self._first = b""
 
-    def first(self, message: bytes) -> bytes:
+    def first(self, message: bytes, mechanism: str = MECHANISM) -> bytes:
         """The server's first message for the client's first one."""
+        if mechanism not in self.mechanisms:
+            raise AuthFailed("the login must be by SCRAM-SHA-256")
         flag, _, rest = message.partition(b",")
         authzid, _, bare = rest.partition(b",")
-        # y: the client could bind to the channel and believes that we cannot, which is true
-        if flag not in (b"n", b"y") or authzid:
+        binds = mechanism == _PLUS
+        if flag == b"y" and self._end_point:
+            # the client could bind to the channel and was made to believe that we cannot (RFC 5802, section 6)
+            raise AuthFailed("the offer of a channel binding did not reach the client")
+        if flag not in ((_BINDS,) if binds else (b"n", b"y")) or authzid:
             raise AuthFailed("the login asks for a channel binding or an authorization identity that there is not")
         attributes = bare.split(b",")
         if len(attributes) != 2 or not attributes[0].startswith(b"n=") or not attributes[1].startswith(b"r="):
@@ -86,7 +97,7 @@ class ScramServer:
         if not 8 <= len(nonce) <= _MAX_NONCE or not _NONCE.issuperset(nonce):
             raise AuthFailed("the login's first message has an invalid nonce")
         self._nonce = nonce + self._nonce
-        self._binding = base64.b64encode(flag + b",,")
+        self._binding = base64.b64encode(flag + b",," + (self._end_point if binds else b""))
         verifier = self._verifier
         answer = b"r=%b,s=%b,i=%d" % (self._nonce, base64.b64encode(verifier.salt), verifier.iterations)
         self._first = bare + b"," + answer

@@ -146,7 +146,7 @@ class _Sources:
 
     def __init__(self, schema: Schema, path: tuple[str, ...]) -> None:
         self.schema = schema
-        self.context = Context(schema, path)
+        self.context = Context(schema, path, settled=True)
         self.found: dict[ColumnId, Flow] = {}
 
     def add(self, column: ColumnId, sources: Iterable[ColumnId]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from relays.commands import CLIENT, SERVER, Commands, Conversation, Send, Turn
-from relays.postgres import codec, params, reports
+from relays.postgres import codec, params, recorded, reports
 from relays.postgres.codec import HEADER
 from relays.postgres.judging import Judging, Refused
 from relays.postgres.pending import Reply
@@ -42,8 +42,9 @@ class Extended(Judging):
         """As `PostgresRelay._think`."""
         if kind not in _KINDS:
             raise RemoteProtocolError(f"a message {chr(kind)!r} has no place here", "08P01")
-        yield from self._settle()
         body = raw[HEADER:]
+        self._refusals.judging(self._text_of(kind, body))
+        yield from self._settle()
         if kind == _P:
             yield from self._think_parse(raw, codec.Parse.parse(body))
         elif kind == _B:
@@ -60,8 +61,21 @@ class Extended(Judging):
                 assert verdict, "what was waited for is there"
                 yield Send(SERVER, raw)
 
+    def _text_of(self, kind: int, body: bytes) -> bytes:
+        """What is run by a message, or would be, for the recording."""
+        if kind == _P:
+            return codec.Parse.parse(body).sql
+        if kind == _B:
+            bind = codec.Bind.parse(body)
+            statement = self.names.statements.get(bind.statement)
+            return b"" if statement is None else recorded.statement(statement.reading.text, bind, statement.types)
+        if kind == _E:
+            portal = self.names.portals.get(codec.Execute.parse(body).portal)
+            return b"" if portal is None else recorded.statement(portal.statement.reading.text, portal.bind, portal.statement.types)
+        return b""
+
     def _pass_sync(self) -> bool | bytes:
-        if self.replies.copying == "in":
+        if self.replies.copying == "in" and not self.replies.copy_over:
             return b""  # the target ignores it (section 54.2.6)
         self.replies.sent_sync()
         return True
@@ -71,10 +85,13 @@ class Extended(Judging):
     def _usable(self, one: Statement | Portal) -> bool:
         return one.confirmed or one.segment == self.replies.segment
 
+    def _named(self, what: bytes, name: bytes) -> Statement | Portal | None:
+        # the tables are looked up each time: what is waited for may replace them
+        return self.names.statements.get(name) if what == b"S" else self.names.portals.get(name)
+
     def _known(self, what: bytes, name: bytes) -> Conversation[Statement | Portal]:
         """The statement (S) or portal (P) of that name, once it is certain which it is. Raises Refused where we know none."""
-        table: dict[bytes, Any] = self.names.statements if what == b"S" else self.names.portals
-        while (one := table.get(name)) is not None and not self._usable(one):
+        while (one := self._named(what, name)) is not None and not self._usable(one):
             # made by a message before the last Sync, and not confirmed: until it is, the name may be another's
             if self.replies.unsynced:
                 yield Send(SERVER, codec.FLUSH)
@@ -85,8 +102,7 @@ class Extended(Judging):
             if what == b"S":
                 raise Refused(reports.error(reports.NO_STATEMENT, f'prepared statement "{shown}" does not exist'))
             raise Refused(reports.error(reports.NO_PORTAL, f'portal "{shown}" does not exist'))
-        found: Statement | Portal = one
-        return found
+        return one
 
     # --- Parse
 
@@ -109,7 +125,7 @@ class Extended(Judging):
         if known is not None and known.version == self.session.rules_version and known.allowed:
             return True
         decision = self.session.foresee(reading.operation)
-        if decision.allowed and not decision.masks:
+        if decision.allowed:
             reading.known = decision
         # where rules could not know the values, Bind decides; what is held is held there, with its values on the card
         return decision.effect != "deny" or (reading.has_params and bool(decision.unknown))
@@ -120,7 +136,7 @@ class Extended(Judging):
             try:
                 yield from self._decide(reading.operation)
             except Refused as refused:
-                yield from self._refuse_extended(refused.report, message.name)
+                yield from self._refuse_extended(refused, message.name)
                 return
         if not self.replies.skipping:
             self._sent_parse(message, reading)
@@ -135,6 +151,7 @@ class Extended(Judging):
             return
         if len(names.statements) >= MAX_NAMES:
             raise RemoteProtocolError("too many prepared statements in one session", "54000")
+        names.check_room(len(message.sql))
         names.statements[message.name] = statement
         replies.sent(Reply("P", replies.segment, entry=statement))
 
@@ -165,12 +182,16 @@ class Extended(Judging):
             # names in it may mean other things now: read again, and keep what the client has prepared
             reading = statement.reading = yield from self._read(reading.text)
         operation = reading.operation
-        if reading.known is None and message.values:
-            yield from self._learn_types(statement)
-            if self.replies.skipping:
-                return
-        if reading.has_params or message.values:
-            operation = bound(reading, params.decode(message, statement.types), raw)
+        self.names.check_room(len(raw))
+        if not self._decided_early(operation):  # what may run whatever its values are is not decided again with them
+            if reading.known is None and message.values:
+                yield from self._learn_types(statement)
+                if self.replies.skipping:
+                    return
+            if reading.has_params or message.values:
+                types = statement.types
+                utf8 = self.state.client_encoding.upper() == "UTF8"
+                operation = bound(reading, params.decode(message, types, utf8=utf8), raw, lambda: recorded.values(message, types))
         decision = yield from self._decide(operation)
         judged = yield from self._check_masks(reading, decision)
         if self.replies.skipping:
@@ -200,6 +221,8 @@ class Extended(Judging):
             return portal
         if len(names.portals) >= MAX_NAMES:
             raise RemoteProtocolError("too many portals in one session", "54000")
+        if message.portal:
+            names.opens_portal(message.portal, statement.reading)
         names.portals[message.portal] = portal
         replies.sent(Reply("B", replies.segment, entry=portal))
         return portal
@@ -237,7 +260,8 @@ class Extended(Judging):
         reading = portal.statement.reading
         if not portal.executed:
             portal.executed = True
-            self.record(CLIENT, _shown(reading.text, portal.bind))
+            text = recorded.statement(reading.text, portal.bind, portal.statement.types)
+            self.record(CLIENT, text if portal.judged is None else portal.judged.shown(text))
             self._sent(reading)
             if reading.cursors:
                 # the portal that runs stays
@@ -246,7 +270,10 @@ class Extended(Judging):
         judged, operation = portal.judged, portal.decision.operation
         if judged is not None:
             self.replies.judged = judged
-        self.replies.sent(Reply("E", self.replies.segment, reading=reading, portal=portal, judged=judged, operation=operation))
+        reply = Reply("E", self.replies.segment, reading=reading, portal=portal, judged=judged, operation=operation)
+        if reading.declares:
+            reply.openings = self.names.openings
+        self.replies.sent(reply)
 
     def _pass_describe(self, body: bytes) -> bool | None:
         what, name = body[:1], body[1:-1]
@@ -274,14 +301,3 @@ class Extended(Judging):
 
 def _parts(message: codec.Describe) -> tuple[bytes, bytes]:
     return message.what, message.name
-
-
-def _shown(sql: bytes, bind: codec.Bind) -> bytes:
-    """A statement with its values, for the recording."""
-    if not bind.values:
-        return sql
-    lines = [sql]
-    for number, value in enumerate(bind.values, 1):
-        shown = b"NULL" if value is None else value if bind.format_of(number - 1) == 0 else b"\\x" + value[:512].hex().encode()
-        lines.append(b"-- $%d = %b" % (number, shown[:1024]))
-    return b"\n".join(lines)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hopgate.mask_key import mask_key
 from relays.commands import CLIENT, SERVER, Commands, Conversation, ReadSql, Run, Send, Turn, Withdrawn, Work
-from relays.postgres import catalog, codec, reports, state
+from relays.postgres import catalog, codec, recorded, reports, state
 from relays.postgres.beside import SideQuery
 from relays.postgres.codec import HEADER
 from relays.postgres.masks import Judged, SessionMasks
 from relays.postgres.pending import FAILED, IDLE, Reply
 from relays.postgres.replies import Replies
-from relays.postgres.secrets_in_results import Secrets
+from relays.postgres.secrets_in_results import secrets_of
 from relays.postgres.statements import INLINE, MAX_NAMES, Names, Reading, Readings, read, reading_of
 from relays.relay import Relay
 from relays.wire import RemoteProtocolError
-from rules.model import Decision, Operation
+from rules.model import Decision, Mask, Operation
 from rules.sql.postgres import is_small
 from rules.sql.session import SessionState
 
@@ -40,11 +40,12 @@ UNKNOWN: Final = 3  # it cannot be asked before the failed transaction ends
 
 
 class Refused(Exception):
-    """A message may not go on. `report` is the ErrorResponse that the client gets for it."""
+    """A message may not go on. `report` is the ErrorResponse that the client gets for it, `masks` are those of the decision."""
 
-    def __init__(self, report: bytes) -> None:
+    def __init__(self, report: bytes, masks: tuple[Mask, ...] = ()) -> None:
         super().__init__()
         self.report = report
+        self.masks = masks
 
 
 class Judging(Relay):
@@ -64,7 +65,9 @@ class Judging(Relay):
         self._defined = False  # the schema may have changed in this transaction
         self._catalog_at = 0.0
         self._turn: Turn | None = None  # the client's strand waits for the server
-        self._early: Decision | None = None
+        self._early: tuple[Operation, Decision] | None = None
+        self._passing: Reading | None = None  # the text that was looked at last, and needs thought
+        self._refusals = recorded.Refusals()
         self._dropping = False  # what comes before the next Sync is not sent: the server would skip it
 
     # --- the session
@@ -73,10 +76,10 @@ class Judging(Relay):
         config = session.config
         if config.recordings.results != "full":
             self.replies.head.size(config.recordings.head_bytes if config.recordings.results == "head" else 0)
-        secrets = Secrets(session.literals)
+        secrets = secrets_of(session.literals)
         self.replies.secrets = secrets if secrets else None
         hash_key = yield Work(lambda: mask_key(config.state))
-        self.masks = SessionMasks(secrets=session.literals, hash_key=hash_key)
+        self.masks = SessionMasks(secrets=session.literals, hash_key=hash_key, cursors=self.names.declared)
 
     def _account(self) -> None:
         """Tell the session what the client is about to be given. Raises RemoteProtocolError when that is beyond its limits."""
@@ -92,7 +95,7 @@ class Judging(Relay):
         replies = self.replies
         if self._defined and replies.status == IDLE:
             self._defined = False
-            self.masks.forget()
+            self._forget_masks()
         if self._change == ASKED and not replies.queue:
             self._change = NO_CHANGE
             if replies.internal_failed:
@@ -109,6 +112,10 @@ class Judging(Relay):
                 replies.state_row, replies.internal_failed = b"", False
                 replies.sent_query(Reply("Q", replies.segment, internal=True))
                 yield Send(SERVER, state.QUERY)
+
+    def _forget_masks(self) -> None:
+        """The schema may have changed."""
+        self.masks.forget()
 
     @property
     def _settled(self) -> bool:
@@ -127,8 +134,10 @@ class Judging(Relay):
         if reading.changes or self._transaction_changed or self._change == UNKNOWN:
             self._change = SENT
         if reading.defines:
-            self.masks.forget()
+            self._forget_masks()
             self._defined = True
+        if reading.declares or reading.defines:
+            self.names.opens(reading)
         if reading.cursors:
             self.names.portals.clear()
             if reading.forgets_all:
@@ -143,10 +152,13 @@ class Judging(Relay):
 
     def _read(self, sql: bytes) -> Conversation[Reading]:
         """What a text means in this session; read elsewhere when it is long."""
-        known = self.readings.get(sql, self.state)
+        here = self.state
+        passing, self._passing = self._passing, None
+        if passing is not None and passing.text == sql and passing.state is here:
+            return passing
+        known = self.readings.get(sql, here)
         if known is not None:
             return known
-        here = self.state
         if len(sql) <= INLINE and is_small(sql):
             reading = read(sql, here)
         else:
@@ -160,21 +172,24 @@ class Judging(Relay):
         assert self.session is not None
         decision = self.session.authorize_now(operation, known)
         if decision is not None and decision.masks:
-            self._early = decision  # what is masked needs thought, but is not to be decided twice
+            self._early = operation, decision  # what is masked needs thought, but is not to be decided twice
             return None
         return decision
+
+    def _decided_early(self, operation: Operation) -> bool:
+        return self._early is not None and self._early[0] is operation
 
     def _decide(self, operation: Operation, known: Decision | None = None) -> Conversation[Decision]:
         """Raises Refused with what to tell the client."""
         early, self._early = self._early, None
-        if early is not None:
-            return early
+        if early is not None and early[0] is operation:  # thought may have ended before it came here, for another operation
+            return early[1]
         try:
             decision: Decision = yield from self.decide(operation, known)
         except Withdrawn:
             raise Refused(reports.error(reports.CANCELED, "canceling statement due to user request")) from None
         if not decision.allowed:
-            raise Refused(reports.denied(decision))
+            raise Refused(reports.denied(decision), decision.masks)
         return decision
 
     def _check_masks(self, reading: Reading, decision: Decision) -> Conversation[Judged | None]:
@@ -183,7 +198,7 @@ class Judging(Relay):
             return None
         assert self.session is not None
         if self.session.used_at - self._catalog_at > CATALOG_SECONDS:
-            self.masks.forget()
+            self._forget_masks()
         if self.masks.needs_catalog(decision.masks):
             self._catalog_at = self.session.used_at
             row = yield Run(SideQuery(catalog.QUERY.encode(), self.state.database))
@@ -192,6 +207,8 @@ class Judging(Relay):
             except catalog.BadCatalog as error:
                 raise Refused(reports.error(reports.DENIED, str(error))) from None
         text, here = reading.text, self.state
+        if reading.changes and reading.operation.parts:
+            here = _replaced(here, schemas=None)  # statements behind one that changes the search path find other relations
         if len(text) <= INLINE and is_small(text):
             judged: Judged = self.masks.judge(text, decision.masks, here)
         else:
@@ -199,7 +216,7 @@ class Judging(Relay):
         if judged.refusal is not None:
             self.session.note("mask_refused", operation=decision.operation, message=judged.refusal)
             detail = f"rules: {', '.join(dict.fromkeys(mask.rule for mask in decision.masks))}; operation: {decision.operation}"
-            raise Refused(reports.error(reports.DENIED, judged.refusal, detail=detail))
+            raise Refused(reports.error(reports.DENIED, judged.refusal, detail=detail), decision.masks)
         return judged
 
     def _settle(self) -> Conversation[None]:
@@ -213,10 +230,20 @@ class Judging(Relay):
 
     # --- refusing
 
-    def _refuse_query(self, report: bytes) -> Commands:
+    def _record_refused(self, refused: Refused) -> None:
+        """The text of what is refused, and directly behind it what the client is told: that no client can forge."""
+        self._refusals.tell(lambda text: self.record(CLIENT, text), self.masks.masking(refused.masks).plan)
+        self.record(SERVER, recorded.refusal(codec.Report.parse(refused.report[HEADER:])))
+
+    def _record_held(self, decision: Decision) -> None:
+        """It is recorded again if it runs; if it does not, whatever ends it, its text is there."""
+        self._refusals.tell(lambda text: self.record(CLIENT, text), self.masks.masking(decision.masks).plan)
+        self.record(SERVER, f"HELD {decision.approval}: {decision.message}".encode())
+
+    def _refuse_query(self, refused: Refused) -> Commands:
         """A simple query may not run."""
-        replies = self.replies
-        self.record(SERVER, b"REFUSED " + codec.Report.parse(report[HEADER:]).get(b"M"))
+        replies, report = self.replies, refused.report
+        self._record_refused(refused)
         if replies.skipping:
             return
         if replies.idle and replies.status in (IDLE, FAILED):
@@ -225,14 +252,14 @@ class Judging(Relay):
         replies.sent_query(Reply("Q", replies.segment, error=report))
         yield Send(SERVER, codec.Query(REFUSED).build())
 
-    def _refuse_extended(self, report: bytes, name: bytes) -> Commands:
+    def _refuse_extended(self, refused: Refused, name: bytes) -> Commands:
         """Put a Parse in place of the message that must fail. Of the unnamed statement it also forgets what it was, as any Parse does."""
-        self.record(SERVER, b"REFUSED " + codec.Report.parse(report[HEADER:]).get(b"M"))
+        self._record_refused(refused)
         if self.replies.skipping:
             return  # the client has been told of an earlier error, which is the only one it gets before its Sync
         if not name:
             self.names.forget(b"")
-        self.replies.sent(Reply("P", self.replies.segment, error=report))
+        self.replies.sent(Reply("P", self.replies.segment, error=refused.report))
         self._dropping = True
         yield Send(SERVER, codec.Parse(name, REFUSED).build())
 

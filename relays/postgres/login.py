@@ -27,7 +27,7 @@ from relays.commands import (
     Work,
 )
 from relays.postgres import codec, state
-from relays.postgres.auth import MECHANISM, AuthFailed, ScramServer, TargetLogin, TokenVerifier
+from relays.postgres.auth import AuthFailed, ScramServer, TargetLogin, TokenVerifier, end_point
 from relays.postgres.codec import HEADER, check_header, unpack_header
 from relays.postgres.startup import (
     CancelRequest,
@@ -105,6 +105,9 @@ def first_packet(wire: Wire) -> Conversation[StartupPacket | None]:
     Bytes behind an SSLRequest end the conversation: they came in clear and would be taken for encrypted ones (CVE-2021-23214).
     """
     relay = wire.relay
+    if (direct := relay.tls[CLIENT]) is not None and direct.alpn != ALPN:
+        # a client that means another protocol may have been led here (ALPACA); the server demands the same (section 54.2.11)
+        raise RemoteProtocolError("TLS from the first byte must name the protocol postgresql (ALPN)", "08P01")
     asked: set[type] = set()
     while True:
         try:
@@ -123,7 +126,7 @@ def first_packet(wire: Wire) -> Conversation[StartupPacket | None]:
             yield Send(CLIENT, b"N")
         else:
             yield Send(CLIENT, b"S")
-            yield StartTLS(CLIENT)
+            yield StartTLS(CLIENT, (ALPN,))
 
 
 def identify(wire: Wire, startup: Startup) -> Conversation[Client]:
@@ -164,14 +167,15 @@ def _by_proof(wire: Wire, token_id: str) -> Conversation[Principal]:
     """SCRAM: the token itself is not sent, so it can be used where there is no TLS. The user name says which token it is."""
     known = yield FindVerifier(token_id)
     verifier = TokenVerifier.parse(known.text) if known is not None else TokenVerifier.mock(token_id, _MOCK_KEY)
-    exchange = ScramServer(verifier)
-    yield Send(CLIENT, codec.Authentication(codec.AUTH_SASL, codec.text(MECHANISM.encode()) + b"\0").build())
+    tls = wire.relay.tls[CLIENT]
+    exchange = ScramServer(verifier, end_point=end_point(tls.certificate) if tls is not None and tls.certificate else b"")
+    mechanisms = b"".join(codec.text(mechanism.encode()) for mechanism in exchange.mechanisms)
+    yield Send(CLIENT, codec.Authentication(codec.AUTH_SASL, mechanisms + b"\0").build())
     limits = {ord("p"): codec.MAX_PASSWORD}
     try:
         initial = codec.SASLInitialResponse.parse((yield from wire.message(limits))[1])
-        if initial.mechanism != MECHANISM.encode():
-            raise AuthFailed("the login must be by SCRAM-SHA-256")
-        yield Send(CLIENT, codec.Authentication(codec.AUTH_SASL_CONTINUE, exchange.first(initial.data or b"")).build())
+        first = exchange.first(initial.data or b"", initial.mechanism.decode("ascii", "replace"))
+        yield Send(CLIENT, codec.Authentication(codec.AUTH_SASL_CONTINUE, first).build())
         final = exchange.final(codec.SASLResponse.parse((yield from wire.message(limits))[1]).data)
     except AuthFailed as error:
         raise Unauthenticated(str(error)) from None

@@ -13,9 +13,9 @@ from rules.masking.result import Counts
 from rules.masking.strategies import Treatment
 
 try:
-    from relays.postgres._frames import collect_values, mask_rows
+    from relays.postgres._frames import collect_values, mask_rows, skip_rows
 except ImportError:  # not compiled
-    mask_rows, collect_values = rows.mask_rows, rows.collect_values
+    mask_rows, collect_values, skip_rows = rows.mask_rows, rows.collect_values, rows.skip_rows
 
 _BETWEEN: Final = b"\n\0\n"  # no text value holds NUL, and no detector reaches over it
 _STRUCTURED: Final = frozenset(b'{["')
@@ -30,7 +30,10 @@ class RowMasker:
         kinds: Sequence[tuple[int, int]],
         plan: Plan,
         texts: frozenset[int] = frozenset(),
+        *,
+        by_form: bool = True,
     ) -> None:
+        """`plan` looks through what has no replacement of its own: always `by_form`, else only where a known secret is suspected."""
         self._width = len(columns)
         self._kinds = kinds
         self._plan = plan
@@ -40,9 +43,11 @@ class RowMasker:
         self._scanned: list[int] = []
         if not plan.empty:
             self._scanned = [index for index, column in enumerate(columns) if column is None]
+        self._by_form = by_form
         self._tallies = [0] * self._width
         self._found = Counts()
-        self.idle: Final = not self._scanned and not any(action is not None for action in self._actions)
+        self._acts = any(action is not None for action in self._actions)
+        self.idle: Final = not self._acts and not (self._scanned and by_form)
 
     @property
     def counts(self) -> Counts:
@@ -52,21 +57,21 @@ class RowMasker:
                 counts.add(rule, count)
         return counts
 
-    def feed(self, data: bytes, start: int = 0) -> tuple[bytes, int]:
-        """The complete DataRow messages from `start` on, masked, and the position behind them.
+    def feed(self, data: bytes, start: int = 0, *, suspicious: bool = True) -> tuple[bytes, int]:
+        """The complete DataRow messages from `start` on, masked, and the position behind them. `suspicious`: some may hold a known secret.
 
         Stops before the first message that is no DataRow or not complete. Raises RemoteProtocolError for rows that are none.
         """
-        actions = self._actions
-        if self._scanned:
+        actions, acts = self._actions, self._acts
+        if self._scanned and (self._by_form or suspicious):
             end, values = collect_values(data, start, self._width, self._scanned)
             suspects = self._suspects(values)
             if suspects:
-                actions = list(actions)
+                actions, acts = list(actions), True
                 for index in suspects:
                     actions[index] = self._scanner(index)
-        if not any(action is not None for action in actions):
-            end, _ = rows.skip_rows(data, start)
+        if not acts:
+            end, _ = skip_rows(data, start)
             return data[start:end], end
         tallies = [0] * self._width
         masked, end = mask_rows(data, start, self._width, actions, tallies)

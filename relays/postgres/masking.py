@@ -11,7 +11,7 @@ triggers, functions and rules of the database's owner do with a value inside the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from relays.postgres.catalog import FIRST_USER_OID, Catalog, parts_of, reached
@@ -22,7 +22,7 @@ from rules.masking import Plan, compile_plan
 from rules.masking.strategies import Treatment, strongest
 from rules.model import Mask
 from rules.patterns import compile_name
-from rules.sql.lineage import ANYTHING, NOTHING, UNKNOWN_FLOW, ColumnId, Flow, Lineage, Use
+from rules.sql.lineage import ANYTHING, NOTHING, ColumnId, Flow, Lineage, Use
 from rules.sql.lineage.model import DERIVED, UNKNOWN_RELATION
 
 NO_CATALOG: Final = "columns are masked here, and the server's catalogue could not be read"
@@ -61,6 +61,8 @@ class Masking:
     def __init__(self, masks: tuple[Mask, ...], catalog: Catalog | None, *, secrets: tuple[bytes, ...] = (), hash_key: bytes = b"") -> None:
         self.catalog = catalog
         self.plan: Plan = compile_plan(masks, secrets=secrets, hash_key=hash_key)
+        # known secrets are looked for in whole buffers, before rows are cut: only detectors and paths need every value
+        self.by_form = not compile_plan(masks, hash_key=hash_key).empty
         self.rules = tuple(
             Rule(mask, Treatment.of(mask, hash_key), tuple(compile_name(pattern) for pattern in mask.columns))
             for mask in masks
@@ -106,7 +108,7 @@ class Masking:
                 return _sentence(use, self._named(columns))
         if lineage.shape == "copy_out":
             return self._copy_refusal(lineage)
-        if lineage.shape == "unknown" and self._is_strict(UNKNOWN_FLOW):
+        if lineage.shape == "unknown":
             return f"columns are masked here, and it cannot be told whether this uses them: {lineage.reason or 'its form is not known'}"
         return None
 
@@ -122,13 +124,12 @@ class Masking:
         return None
 
     def _used(self, use: Use) -> Flow:
-        """The columns that forbid this use."""
+        """The columns that forbid this use. `predicates: allow` does not let a value go where no mask finds it."""
+        if use.kind in _CARRIES_OFF:
+            return use.flow & self._columns.keys()
         if use.kind == "guess":
             return use.flow & self._made & self._strict
         return use.flow & self._strict
-
-    def _is_strict(self, flow: Flow) -> bool:
-        return bool(flow & self._strict)
 
     def _named(self, columns: Flow) -> str:
         assert self.catalog is not None
@@ -148,7 +149,11 @@ class Masking:
         if self.catalog is None:
             return self._anything
         found = [self._columns[column] for column in flow if column in self._columns]
-        return strongest(found) if found else None
+        if not found:
+            return None
+        chosen = strongest(found)
+        # the end of a part is another part, and equal digests of short parts tell what they are
+        return replace(chosen, strategy="redact") if DERIVED in flow and chosen.strategy in _OF_THE_VALUE else chosen
 
     def origin(self, table: int, attribute: int) -> Treatment | None:
         """How to hide a column of a relation, by its numbers."""
@@ -173,7 +178,7 @@ class Masking:
         ]
 
     def rows(self, lineage: Lineage, fields: Sequence[Field], formats: Sequence[int] | None = None) -> RowMasker | None:
-        """What masks the rows of a result set; None when they may pass as they are.
+        """What masks the rows of a result set; None when they may pass as they are, but for known secrets.
 
         `formats` are the result format codes of Bind (none, one for all, or one for each); without them the description's count.
         """
@@ -185,7 +190,7 @@ class Masking:
         for treatment, field, format in zip(self.treatments(lineage, fields), fields, chosen, strict=True):
             columns.append(None if treatment is None else (treatment, replacement(treatment, field.type, format, texts)))
         kinds = [(field.type, format) for field, format in zip(fields, chosen, strict=True)]
-        masker = RowMasker(columns, kinds, self.plan, texts)
+        masker = RowMasker(columns, kinds, self.plan, texts, by_form=self.by_form)
         return None if masker.idle else masker
 
     def copy(self, lineage: Lineage) -> CopyMasker | None:
@@ -222,7 +227,13 @@ class Masking:
             return True
         return bool(lineage.relations & self._relations) or any(use.flow & self._columns.keys() for use in lineage.uses)
 
+    def computes(self, lineage: Lineage) -> bool:
+        """Whether masked values are given to code that may fail because of what they are, and say so."""
+        return any(use.kind != "guess" and use.flow & self._columns.keys() for use in lineage.uses)
 
+
+_CARRIES_OFF: Final = frozenset({"write", "define", "code"})
+_OF_THE_VALUE: Final = frozenset({"partial", "hash"})
 _WHY: Final[Mapping[str, str]] = {
     "guess": "is made of a part of a masked one and must not be compared",
     "predicate": "is masked and may only be compared with a literal or a parameter by `=` or IN",

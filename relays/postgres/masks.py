@@ -25,6 +25,8 @@ from rules.sql.session import Prepared, SessionState
 
 _CACHED: Final = 256  # texts whose lineage a session remembers
 _CACHED_BYTES: Final = 16 << 10
+_NO_CURSORS: Final[Mapping[str, Lineage]] = {}
+_FETCHING: Final = frozenset({"FetchStmt", "ClosePortalStmt", "TransactionStmt"})  # what does not open a cursor
 _RENAMING: Final = frozenset({"PrepareStmt", "DeallocateStmt", "DiscardStmt"})
 
 
@@ -48,6 +50,10 @@ class Judged:
         """What masks the payloads of a COPY … TO STDOUT; None: they pass as they are."""
         return self.masking.copy(self.lineage(index))
 
+    def shown(self, text: bytes) -> bytes:
+        """What the recording has of the text and its values."""
+        return text if self.masking.plan.empty else self.masking.plan.text(text).data
+
     def report(self, report: Report, index: int | None = None) -> Report:
         """What the client may read of an error or notice; the very same object where that is all of it."""
         if index is None and all(not one.writes and not self.masking.touches(one) for one in self.lineages):
@@ -58,7 +64,9 @@ class Judged:
 class SessionMasks:
     """What a session knows for masking. `secrets` are hidden in everything; without `hash_key` the strategy hash is redact."""
 
-    def __init__(self, *, secrets: tuple[bytes, ...] = (), hash_key: bytes = b"") -> None:
+    def __init__(self, *, secrets: tuple[bytes, ...] = (), hash_key: bytes = b"", cursors: Mapping[str, Lineage] = _NO_CURSORS) -> None:
+        """`cursors` is looked at whenever a text fetches: the lineage of those that SQL has declared, by name."""
+        self._cursors = cursors
         self._secrets = secrets
         self._hash_key = hash_key
         self.catalog: Catalog | None = None
@@ -117,9 +125,12 @@ class SessionMasks:
         certain = len(statements) == 1 or not kinds & _RENAMING
         executes = "ExecuteStmt" in kinds or _executes_inside(statements)
         prepared = self._prepared(state) if executes and certain else {}
-        context = Context(self.catalog.schema, state.schemas, prepared)
+        fetches = "FetchStmt" in kinds
+        # a text that also opens or closes cursors, or runs code, may give a name another meaning halfway through
+        cursors = self._cursors if kinds <= _FETCHING else _NO_CURSORS
+        context = Context(self.catalog.schema, state.schemas, prepared, cursors)
         found = tuple(lineage(statement, context) for statement in statements)
-        if not executes and len(text) <= _CACHED_BYTES:
+        if not executes and not fetches and len(text) <= _CACHED_BYTES:
             if len(self._read) >= _CACHED:
                 self._read.clear()
             self._read[key] = found

@@ -28,10 +28,13 @@ class Reply:
     internal = False  # asked by the gateway: the client sees nothing of it
     judged: Judged | None = None  # what is masked in the answer; None: nothing
     operation = ""  # its id in the ledger
+    openings = 0  # Names.openings when it had been sent
     failed = False
     index = 0  # which statement of a simple query is being answered
     ready = False  # `masker` is what it must be for the result that comes
     masker: RowMasker | None = None
+    description: bytes | None = None  # the RowDescription that came, of a simple query
+    plain = True  # nothing of what came had to be hidden
     copy_masker: CopyMasker | None = None
 
     def __init__(self, kind: str, segment: int, **more: Any) -> None:
@@ -51,6 +54,7 @@ class Pending:
         self.segment = 0  # counts Query and Sync messages sent
         self.unsynced = False  # extended messages were sent since the last of them
         self.skipping = False  # the target ignores what comes before the next Sync
+        self.learned: Callable[[Reply], None] | None = None  # a statement was answered as a whole
         self.counted: Callable[[str, Mapping[str, int]], None] | None = None  # values were hidden in the answer to an operation
 
     @property
@@ -90,10 +94,12 @@ class Pending:
         if not self.queue:
             self.skipping = True
 
-    def _learn(self, reading: Reading) -> None:
-        """A simple query that prepared statements has succeeded."""
+    def _learn(self, reply: Reply, reading: Reading) -> None:
+        """A statement has succeeded that may have given names: to prepared statements, or to cursors."""
         for name in reading.prepares:
             self.names.prepare(name, reading)
+        if reading.declares and reply.judged is not None:
+            self.names.declare(reading, reply.judged, reply.openings)
 
     def _end_masks(self, reply: Reply) -> None:
         """A result is over: tell how many values of it were hidden."""

@@ -29,9 +29,9 @@ from relays.commands import (
 from relays.postgres import codec, login, reports, state
 from relays.postgres.beside import Canceller
 from relays.postgres.codec import HEADER, check_header, unpack_header
-from relays.postgres.extended import Extended
 from relays.postgres.judging import ASKED, SENT, Refused
 from relays.postgres.masks import Judged
+from relays.postgres.passing import Passing
 from relays.postgres.pending import IDLE, Reply
 from relays.postgres.startup import CancelRequest, Startup, StartupRefused
 from relays.postgres.statements import INLINE, Reading, read
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     pass
 
 
-class PostgresRelay(Extended):
+class PostgresRelay(Passing):
     """One client and its target."""
 
     direct_tls = (login.ALPN,)
@@ -94,6 +94,7 @@ class PostgresRelay(Extended):
         yield Register(login.cancel_key(key.pid, key.secret))
         statuses = b"".join(codec.ParameterStatus(name, value).build() for name, value in target.parameters.items())
         yield Send(CLIENT, statuses + key.build() + codec.ReadyForQuery(IDLE).build())
+        self._begin_fast_path()
         yield Ready()
 
     @staticmethod
@@ -106,13 +107,21 @@ class PostgresRelay(Extended):
     # --- from the target
 
     def pass_server(self, data: bytes) -> bytes | None:
+        core = self._core
+        if core is not None and core.open:
+            if (out := core.server(data)) is not None:
+                return out
+            self._leave_fast_path()
         if self._change or self._turn is not None or self._told or self._defined:
             return None
         out = self.replies.scan(data)
         self._account()
+        if self.replies.ready:
+            self._enter_fast_path()
         return out
 
     def received(self, side: Side, data: bytes) -> Commands:
+        self._leave_fast_path()
         if side == CLIENT:
             yield from self._from_client(data)
             return
@@ -128,10 +137,22 @@ class PostgresRelay(Extended):
         if self._turn is not None and self._settled:
             turn, self._turn = self._turn, None
             self.wake(turn)
+        elif self.replies.ready:
+            self._enter_fast_path()
 
     # --- from the client
 
+    @property
+    def _partial(self) -> bool:
+        """A message of the client's has not come whole."""
+        return bool(self._need or self._pieces or self._stream)
+
     def pass_client(self, data: bytes) -> bytes | None:
+        core = self._core
+        if core is not None and core.open:
+            if (passed := core.client(data)) is not None:
+                return passed
+            self._leave_fast_path()
         out, stopped, at = self._scan(data, 0)
         if stopped is None:
             return out
@@ -156,7 +177,7 @@ class PostgresRelay(Extended):
             try:
                 yield from self._think(kind, data[at:after])
             except Refused as refused:
-                yield from self._refuse(refused.report)
+                yield from self._refuse(refused)
             out, stopped, at = self._scan(data, after)
 
     def _scan(self, data: bytes, at: int) -> tuple[bytes, bytes | None, int]:
@@ -238,7 +259,7 @@ class PostgresRelay(Extended):
         elif kind == 0x46:
             yield from self._settle()
             error = reports.error(reports.UNSUPPORTED, "function calls do not go through this gateway: use SELECT")
-            yield from self._refuse_query(error)
+            yield from self._refuse_query(Refused(error))
         else:
             yield from self._think_extended(kind, raw)
 
@@ -258,40 +279,49 @@ class PostgresRelay(Extended):
             self.readings.keep(reading)
         decision = self._decide_now(reading.operation, reading.known)
         if decision is None:
+            self._passing = reading
             return None
         reading.known = decision
         self._sent_query(reading, decision.operation)
         return True
 
     def _think_query(self, raw: bytes) -> Commands:
-        yield from self._settle()
         sql = codec.Query.parse(raw[HEADER:]).sql
-        reading = yield from self._read(sql)
+        self._refusals.judging(sql)
         try:
+            yield from self._settle()
+            reading = yield from self._read(sql)
             decision = yield from self._decide(reading.operation, reading.known)
             judged = yield from self._check_masks(reading, decision)
         except Refused as refused:
-            yield from self._refuse_query(refused.report)
+            yield from self._refuse_query(refused)
             return
+        if not decision.approval:
+            reading.known = decision
         if not self.replies.skipping:
             self._sent_query(reading, decision.operation, judged)
             yield Send(SERVER, raw)
 
     def _sent_query(self, reading: Reading, operation: str, judged: Judged | None = None) -> None:
         replies = self.replies
-        self.record(CLIENT, reading.text)
+        self.record(CLIENT, reading.text if judged is None else judged.shown(reading.text))
         self._sent(reading)
         if judged is not None:
             replies.judged = judged
-        replies.sent_query(Reply("Q", replies.segment, reading=reading, judged=judged, operation=operation))
+        reply = Reply("Q", replies.segment, reading=reading, judged=judged, operation=operation)
+        if reading.declares:
+            reply.openings = self.names.openings
+        replies.sent_query(reply)
 
     # --- refusing
 
-    def _refuse(self, report: bytes) -> Commands:
+    def _refuse(self, refused: Refused) -> Commands:
         """A message of the extended protocol may not go on: the server gets one that fails in its place."""
-        yield from self._refuse_extended(report, b"hopgate")
+        yield from self._refuse_extended(refused, b"hopgate")
 
     def held(self, side: Side, decision: Decision) -> Iterable[Command]:
+        if self.started:
+            self._record_held(decision)
         if self.replies.between:
             yield Send(CLIENT, reports.held(decision))
         else:

@@ -8,6 +8,7 @@ speaks out of turn may not be the server that we think.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from relays.postgres import codec
@@ -79,6 +80,11 @@ class Replies(Pending):
     def between(self) -> bool:
         """The client has been sent whole messages only: another one may be put in."""
         return not self._skip
+
+    @property
+    def partial(self) -> bool:
+        """A message of the target's has not come whole."""
+        return bool(self._skip or self._need or self._pieces)
 
     # --- what comes
 
@@ -160,7 +166,7 @@ class Replies(Pending):
             masker = reply.masker = self.secrets.rows(data, at)
         if masker is None:
             return self._walk(data, at, len(data)), True
-        masked, after = masker.feed(data, at)
+        masked, after = masker.feed(data, at, suspicious=self._suspicious)
         if after > at:
             if start < at:
                 out.append(data[start:at])
@@ -257,6 +263,7 @@ class Replies(Pending):
             target = reply.entry
             if isinstance(target, Portal) and target.judged is not None:
                 target.columns = codec.RowDescription.parse(data[at + HEADER : stop]).columns
+                target.description = data[at:stop]
             return b"" if reply.internal else None
         if reply.internal:
             return b""
@@ -265,6 +272,8 @@ class Replies(Pending):
         self._end_masks(reply)
         if reply.judged is not None:
             reply.masker = reply.judged.rows(reply.index, codec.RowDescription.parse(data[at + HEADER : stop]).columns)
+        reply.plain = reply.plain and reply.masker is None and reply.description is None
+        reply.description = data[at:stop]
         return None
 
     def _no_data(self, data: bytes, at: int, stop: int) -> bytes | None:
@@ -277,10 +286,12 @@ class Replies(Pending):
         if reply.kind == "E":
             self.queue.popleft()
             if reply.reading is not None:
-                self._learn(reply.reading)
+                self._learn(reply, reply.reading)
         self.copying = ""
         self._end_masks(reply)
         reply.index += 1
+        if reply.kind == "E" and self.learned is not None:
+            self.learned(reply)
         if reply.internal:
             return b""
         self.head.end(data[at + HEADER : stop - 1])
@@ -343,7 +354,9 @@ class Replies(Pending):
         if reply.internal:
             return b""
         if reply.kind == "Q" and reply.reading is not None and not reply.failed:
-            self._learn(reply.reading)
+            self._learn(reply, reply.reading)
+            if self.learned is not None:
+                self.learned(reply)
         return None
 
     def _notice(self, data: bytes, at: int, stop: int) -> bytes | None:
@@ -351,8 +364,14 @@ class Replies(Pending):
         return self._told(self.queue[0] if self.queue else None, report, data, at, stop, b"N")
 
     def _notification(self, data: bytes, at: int, stop: int) -> bytes | None:
-        codec.NotificationResponse.parse(data[at + HEADER : stop])
-        return None
+        """Whoever sent it may have read what this session may not: its payload is looked through as a text of a result is."""
+        told = codec.NotificationResponse.parse(data[at + HEADER : stop])
+        payload = told.payload
+        if self._suspicious and self.secrets is not None:
+            payload = self.secrets.text(payload)
+        if self.judged is not None:
+            payload = self.judged.masking.plan.text(payload).data
+        return None if payload is told.payload else replace(told, payload=payload).build()
 
     def _status(self, data: bytes, at: int, stop: int) -> bytes | None:
         status = codec.ParameterStatus.parse(data[at + HEADER : stop])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from relays.postgres.codec import HEADER, Report
@@ -11,6 +12,12 @@ from rules.masking.literals import Literals
 
 _TEXT: Final = 25  # OID
 _SAFE: Final = frozenset(b"SVCR")  # fields of a report that name severities, codes and routines
+
+
+@lru_cache(maxsize=64)  # sessions on one connection have the same
+def secrets_of(secrets: tuple[bytes, ...]) -> Secrets:
+    """The spellings of these secrets."""
+    return Secrets(secrets)
 
 
 class Secrets:

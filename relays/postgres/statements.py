@@ -6,14 +6,17 @@ a message that failed makes the server skip all that follow. What the server may
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relays.postgres.codec import Bind, Column
+from relays.postgres.fast_path import Entry
 from relays.postgres.masks import Judged
+from relays.wire import RemoteProtocolError
 from rules.model import UNKNOWN, Decision, Operation
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
+from rules.sql.lineage import Lineage
 from rules.sql.postgres import operation_from, operation_of
 from rules.sql.postgres import statements as parts_of
 from rules.sql.session import Prepared, SessionState
@@ -21,6 +24,8 @@ from rules.sql.session import Prepared, SessionState
 CACHED: Final = 512  # statements whose reading and decision a session remembers
 CACHED_BYTES: Final = 16 << 10  # longer ones are read anew each time
 MAX_NAMES: Final = 10_000  # prepared statements, and portals, of one session
+MAX_HELD: Final = 128 << 20  # bytes of their texts and values together
+SHORT: Final = 4 << 10
 INLINE: Final = 2_000  # bytes of a text that is looked at for names on the event loop
 
 # effects after which the session may be another than before; a statement that is not understood may do anything
@@ -44,6 +49,8 @@ class Reading:
     forgets: tuple[str, ...] = ()
     forgets_all: bool = False
     declares: tuple[str, ...] = ()
+    declaration: int | None = None  # which statement of the text declares the one cursor whose lineage can be told afterwards
+    fetches: bool = False  # what comes back is what a cursor of that name gives
     cursors: bool = False  # opens or closes portals by SQL
     defines: bool = False  # may change the schema
 
@@ -58,6 +65,7 @@ class Statement:
     segment: int
     confirmed: bool = False
     described: bool = False  # `types` are the server's
+    fast: Entry | None = None  # it may pass without being judged again
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +81,7 @@ class Portal:
     confirmed: bool = False
     judged: Judged | None = None  # what is masked of its rows
     columns: tuple[Column, ...] | None = None
+    description: bytes | None = None  # the RowDescription that told of them
     executed: bool = False
 
 
@@ -84,6 +93,9 @@ class Names:
     portals: dict[bytes, Portal] = field(default_factory=dict)
     cursors: set[bytes] = field(default_factory=set)  # portals that SQL's DECLARE made: to be described, not to be executed
     prepared: dict[str, Prepared] = field(default_factory=dict)  # those that SQL's EXECUTE reaches
+    declared: dict[str, Lineage] = field(default_factory=dict)  # cursor -> lineage of its DECLARE; of others FETCH gives anything
+    openings: int = 0  # counts what was sent that may open a portal by name
+    opaque: bool = False  # a FETCH may run code that opens portals
 
     def confirm(self, one: Statement | Portal) -> None:
         one.confirmed = True
@@ -108,6 +120,44 @@ class Names:
         """A statement's name is gone."""
         self.statements.pop(name, None)
         self.prepared.pop(_text(name), None)
+
+    def check_room(self, size: int) -> None:
+        """Raise RemoteProtocolError when `size` more bytes of text or values are too many. Of short ones there may be MAX_NAMES."""
+        if size <= SHORT:
+            return
+        held = sum(len(one.reading.text) for one in self.statements.values())
+        held += sum(len(value) for portal in self.portals.values() for value in portal.bind.values if value is not None)
+        if held + size > MAX_HELD:
+            raise RemoteProtocolError(f"prepared statements and portals of one session hold more than {MAX_HELD >> 20} MiB", "54000")
+
+    # --- cursors of SQL: the lineage of a name counts from the moment when the server has confirmed its DECLARE, which fails where there
+    # is one of that name, until something is sent that may open another. One that has been closed meanwhile does no harm.
+
+    def opens(self, reading: Reading) -> None:
+        """A statement is sent that may open cursors: those that it declares, or any."""
+        self.openings += 1
+        self.opaque = self.opaque or (reading.defines and bool(reading.declares))
+        if reading.defines:  # code may close and open what it likes; in another schema the same words mean something else
+            self.declared.clear()
+        for name in reading.declares:
+            self.declared.pop(name, None)
+        self._forget_fetching()
+
+    def opens_portal(self, name: bytes, reading: Reading) -> None:
+        """A Bind message is sent; SQL reaches its portal, too."""
+        self.openings += 1
+        self.opaque = self.opaque or reading.defines
+        if self.declared.pop(_text(name), None) is not None:
+            self._forget_fetching()
+
+    def _forget_fetching(self) -> None:
+        """A portal of FETCH that has not run yet would get its rows from another cursor than the one that it was judged by."""
+        self.portals = {name: portal for name, portal in self.portals.items() if portal.executed or not portal.statement.reading.fetches}
+
+    def declare(self, reading: Reading, judged: Judged, openings: int) -> None:
+        """A DECLARE has succeeded; `openings` was the count when it had been sent."""
+        if openings == self.openings and not self.opaque and reading.declaration is not None and len(self.declared) < MAX_NAMES:
+            self.declared[reading.declares[0]] = judged.lineage(reading.declaration)
 
     def forget_all(self) -> None:
         self.statements.clear()
@@ -135,6 +185,7 @@ def reading_of(operation: Operation, text: bytes, state: SessionState) -> Readin
     effects = {effect for facts in every for effect in facts.get("effects")}
     found = Reading(text, operation, state)
     found.copies_in = "copy_in" in verbs
+    found.fetches = "fetch" in verbs
     found.has_params = any(facts.get("params") is UNKNOWN for facts in every)
     found.reuses = "execute" in verbs
     found.changes = bool(effects & _CHANGING) or not operation.complete or "prepare" in verbs or "reset" in verbs
@@ -157,6 +208,7 @@ def _find_names(found: Reading, text: bytes) -> None:
     except (SyntaxRefused, LibraryMissing):
         found.forgets_all = True
         return
+    found.declaration = _declaration(trees)
     for tree in trees:
         for kind, node in tree.items():
             if kind == "PrepareStmt":
@@ -167,6 +219,17 @@ def _find_names(found: Reading, text: bytes) -> None:
                 found.forgets += (node.get("name", ""),)
             elif kind == "DeallocateStmt" or (kind == "DiscardStmt" and node.get("target", "DISCARD_ALL") == "DISCARD_ALL"):
                 found.forgets_all = True
+
+
+def _declaration(trees: Sequence[Mapping[str, Any]]) -> int | None:
+    """The place of the one DECLARE, where all else is the beginning of its transaction."""
+    kinds = [next(iter(tree), "") for tree in trees]
+    if kinds.count("DeclareCursorStmt") != 1:
+        return None
+    for kind, tree in zip(kinds, trees, strict=True):
+        if kind != "DeclareCursorStmt" and tree.get(kind, {}).get("kind") not in ("TRANS_STMT_BEGIN", "TRANS_STMT_START"):
+            return None
+    return kinds.index("DeclareCursorStmt")
 
 
 class Readings:
@@ -190,7 +253,7 @@ class Readings:
         return len(self._kept)
 
 
-def bound(reading: Reading, values: Sequence[Any], binding: bytes) -> Operation:
-    """The operation of running a text with these values; `binding` is the exact message that binds them."""
+def bound(reading: Reading, values: Sequence[Any], binding: bytes, shown: Callable[[], Sequence[str]]) -> Operation:
+    """The operation of running a text with these values; `binding` is the exact message that binds them, `shown` how people read them."""
     facts: Any = [part.facts for part in parts_of(reading.operation)]
-    return operation_from(facts, reading.text, reading.state, values, binding)
+    return operation_from(facts, reading.text, reading.state, values, binding, shown)

@@ -17,10 +17,15 @@ import re2
 
 from rules.masking.validators import Span
 
+try:
+    from rules.masking._needles import Needles, holds_byte
+except ImportError:  # not compiled
+    from rules.masking.needles import Needles, holds_byte
+
 SHORTEST: Final = 4  # bytes; what is shorter is no secret, and hiding it would hide half of every body
 _LONGEST_SPELLED: Final = 512  # characters of a secret whose every mixture of spellings is looked for
 _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
-_SPELLING_MARKS: Final = (b"%", b"\\", b"&", b"+")
+_SPELLING_MARKS: Final = b"%\\&+"  # one of them is in whatever spells characters one by one
 
 _SHORT_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 _HTML_NAMES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
@@ -37,6 +42,7 @@ class Literals:
         self._plain = tuple(sorted({form for secret in kept for form in _plain_forms(secret)} | wide.difference(self._wide)))
         # (needle, whether the character before it, and that after it, hold bits of the secret as well)
         self._base64 = tuple(sorted({form for secret in kept for form in _base64_forms(secret)}))
+        self._needles = Needles((*self._plain, *self._wide, *dict.fromkeys(needle for needle, _, _ in self._base64)))
         self.longest = max((len(form) for form in self._plain + self._wide), default=0)
 
     def __repr__(self) -> str:
@@ -47,15 +53,9 @@ class Literals:
 
     def found_in(self, data: bytes) -> bool:
         """Whether any spelling occurs."""
-        for form in self._plain:
-            if form in data:
-                return True
-        for needle, _, _ in self._base64:
-            if needle in data:
-                return True
-        if b"\0" in data and any(form in data for form in self._wide):
+        if self._needles.found_in(data):
             return True
-        return any(mark in data for mark in _SPELLING_MARKS) and any(regex.search(data) is not None for regex in self._spelled)
+        return holds_byte(data, _SPELLING_MARKS) and any(regex.search(data) is not None for regex in self._spelled)
 
     def find(self, data: bytes) -> list[Span]:
         """Spans of all spellings; they may overlap."""
@@ -67,7 +67,7 @@ class Literals:
                 spans.append((start, end))
         if b"\0" in data:
             spans += [span for form in self._wide for span in _occurrences(data, form)]
-        if any(mark in data for mark in _SPELLING_MARKS):
+        if holds_byte(data, _SPELLING_MARKS):
             spans += [match.span() for regex in self._spelled for match in regex.finditer(data)]
         return spans
 

@@ -6,6 +6,7 @@ incomplete, with the reason; nothing in here raises for a text, whatever it is.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -31,7 +32,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
 LEAVES: Final = frozenset(kind for kind, fields in FIELDS.items() if not fields and kind not in HANDLERS) | {"A_Const"}
 
 INLINE_BYTES: Final = 32 << 10  # longer or deeper ones take long, or more stack than a thread has
-INLINE_DEPTH: Final = 4_000
+INLINE_DEPTH: Final = 4_000 if sys.version_info >= (3, 13) else 700  # deeper trees are decoded slowly there: rules.sql.deep_json
 MAX_STATEMENTS: Final = 10_000
 
 
@@ -67,14 +68,23 @@ def facts_of(text: bytes, state: SessionState) -> list[SqlFacts]:
 
 
 def operation_from(
-    facts: Sequence[SqlFacts], text: bytes, state: SessionState, params: Sequence[Any] | None = None, binding: bytes = b""
+    facts: Sequence[SqlFacts],
+    text: bytes,
+    state: SessionState,
+    params: Sequence[Any] | None = None,
+    binding: bytes = b"",
+    shown: Callable[[], Sequence[str]] | None = None,
 ) -> Operation:
-    """The operation of a text whose statements have these facts, read here or elsewhere."""
+    """The operation of a text whose statements have these facts, read here or elsewhere.
+
+    `shown` gives the values for reviewers, those too that rules do not know.
+    """
     if params is not None:
         facts = [statement.bound(params) if statement.get("params") is UNKNOWN else statement for statement in facts]
 
     def exact() -> Exact:
-        return _exact(facts, text, state, params, binding)
+        values = () if not params else shown() if shown is not None else [repr(value) for value in params]
+        return _exact(facts, text, state, None if params is None else values, binding)
 
     if len(facts) == 1:
         return _operation(facts[0], exact)
@@ -184,19 +194,19 @@ def not_read(state: SessionState, reason: str) -> SqlFacts:
 # --- what a reviewer sees, and what the fingerprint covers
 
 
-def _exact(facts: Sequence[SqlFacts], text: bytes, state: SessionState, params: Sequence[Any] | None, binding: bytes) -> Exact:
+def _exact(facts: Sequence[SqlFacts], text: bytes, state: SessionState, values: Sequence[str] | None, binding: bytes) -> Exact:
     """Raises ValueError when a prepared statement that it runs is not known: nobody can approve that."""
     prepared = []
     for name in dict.fromkeys(name for one in facts for name in one.executes):
         if name not in state.prepared:
             raise ValueError("the prepared statement is not known, so that nobody can approve it")
         prepared += [name.encode("utf-8", "surrogateescape"), state.prepared[name].text]
-    parts = [b"hopgate-sql-v1", b"postgres", state.meaning.encode(), text, b"" if params is None else b"bound", binding, *prepared]
+    parts = [b"hopgate-sql-v1", b"postgres", state.meaning.encode(), text, b"" if values is None else b"bound", binding, *prepared]
     payload = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     shown = text.decode("utf-8", "backslashreplace")
     for name, one in state.prepared.items():
         if any(name in statement.executes for statement in facts):
             shown += f"\n-- prepared as {name}:\n{one.text.decode('utf-8', 'backslashreplace')}"
-    if params:
-        shown += "\n" + "\n".join(f"-- ${number} = {value!r}"[:1000] for number, value in enumerate(params, 1))
+    if values:
+        shown += "\n" + "\n".join(f"-- ${number} = {value}"[:1000] for number, value in enumerate(values, 1))
     return Exact("; ".join(_title(one) for one in facts[:8])[:512], shown, payload)

@@ -36,8 +36,8 @@ stamp() { # what .venv was made from: a package added or a dependency changed in
 import hashlib, pathlib, sys
 root = pathlib.Path(sys.argv[1])
 digest = hashlib.sha256(f"{sys.version} {root}".encode())
-for name in ("setup.cfg", "pyproject.toml"):
-    digest.update((root / name).read_bytes())
+for path in (root / "setup.cfg", root / "pyproject.toml", root / "setup.py", *sorted(root.glob("r*/**/*.pyx"))):
+    digest.update(path.read_bytes() if path.is_file() else b"")
 for package in sorted(root.glob("*/__init__.py")):
     digest.update(package.parent.name.encode())
 print(digest.hexdigest())

@@ -29,6 +29,7 @@ from hopgate.flow_format import (
     TcpConnection,
     encode_http_flow,
     encode_tcp_flow,
+    encode_tcp_message,
     record_end,
     tnetstring,
 )
@@ -275,7 +276,7 @@ def test_tcp_flows_are_written_as_flow_writer_writes_them(
         TcpConnection(
             client.id, ("10.0.0.7", 50222), ("10.0.0.1", 2222), server.id, ("db.internal", 5432), ("10.1.0.5", 5432), 3.5, 4.0, 9.0
         ),
-        messages,
+        [encode_tcp_message(*message) for message in messages],
         flow_id=made.id,
         created=made.timestamp_created,
         metadata=made.metadata,
@@ -315,7 +316,14 @@ def test_what_is_no_whole_record_is_not_walked_over(junk: bytes, tmp_path: Path)
 
 def test_stock_mitmdump_reads_recordings_joined_with_cat(tmp_path: Path) -> None:
     relayed = TcpConnection("c1", ("10.0.0.7", 5), ("10.0.0.1", 22), "s1", ("db.internal", 5432), None, 3.5)
-    sql = encode_tcp_flow(relayed, [(True, b"SELECT 1", 4.0), (False, b"1", 4.5)], flow_id="f1", created=3.5, metadata={}, comment="sql")
+    sql = encode_tcp_flow(
+        relayed,
+        [encode_tcp_message(True, b"SELECT 1", 4.0), encode_tcp_message(False, b"1", 4.5)],
+        flow_id="f1",
+        created=3.5,
+        metadata={},
+        comment="sql",
+    )
     (tmp_path / "a.mitm").write_bytes(ours(tflow.tflow(resp=True)) + ours(tflow.twebsocketflow()))
     (tmp_path / "b.mitm").write_bytes(sql)
     (tmp_path / "both.mitm").write_bytes((tmp_path / "a.mitm").read_bytes() + (tmp_path / "b.mitm").read_bytes())

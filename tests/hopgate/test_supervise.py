@@ -187,7 +187,7 @@ def test_refusals_before_anything_listens(config: Config, tmp_path: Path) -> Non
     lock.close()
     path = tmp_path / "none.yaml"
     path.write_text("version: 1\nidentity: {issuers: [{name: local, local: true}]}\n")
-    with pytest.raises(Misconfigured, match="no http listener"):
+    with pytest.raises(Misconfigured, match="names nothing to run"):
         supervise.supervise(load_config(path), say=lambda _: None)
     path.write_text('version: 1\nidentity: {issuers: [{name: local, local: true}]}\nlisten: {http: "127.0.0.1:0"}\n')
     with pytest.raises(Misconfigured, match="port 0"):

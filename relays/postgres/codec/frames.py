@@ -23,6 +23,7 @@ MAX_LARGE: Final = 0x3FFF_FFFF  # PQ_LARGE_MESSAGE_LIMIT: MaxAllocSize - 1, for 
 MAX_ERROR: Final = 1 << 20  # ErrorResponse, NoticeResponse, NotificationResponse
 MAX_ROW_DESCRIPTION: Final = 4 << 20  # 1,664 columns with names of 63 bytes are 137 KiB
 MAX_PASSWORD: Final = 65_536  # PG_MAX_AUTH_TOKEN_LENGTH
+MAX_NAME: Final = 63  # NAMEDATALEN - 1: bytes of a name of a statement or portal that the server tells apart
 MAX_KEY: Final = 256  # secret of a cancel request, in protocol 3.2
 
 # the bound of each kind of message, by direction; a kind that is not here is unknown

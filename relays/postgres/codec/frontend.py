@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from relays.postgres.codec.frames import (
     I32,
+    MAX_NAME,
     U16,
     U32,
     Body,
@@ -20,6 +21,14 @@ from relays.postgres.codec.frames import (
     unpack_uint16,
 )
 from relays.wire import RemoteProtocolError
+
+
+def name_of(name: bytes) -> bytes:
+    """The name of a statement or portal. Raises RemoteProtocolError for one that the server would cut: it takes two of them for the same
+    (hash tables of NAMEDATALEN in prepare.c and portalmem.c), and what was judged under one would run under the other."""
+    if len(name) > MAX_NAME:
+        raise RemoteProtocolError(f"the name of a statement or portal is longer than {MAX_NAME} bytes", "42622")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Parse:
     @classmethod
     def parse(cls, body: bytes) -> Self:
         cursor = Body(body)
-        found = cls(cursor.string(), cursor.string(), tuple(cursor.uint32() for _ in range(cursor.uint16())))
+        found = cls(name_of(cursor.string()), cursor.string(), tuple(cursor.uint32() for _ in range(cursor.uint16())))
         cursor.end()
         return found
 
@@ -73,7 +82,7 @@ class Bind:
         try:
             end = body.index(0)
             at = body.index(0, end + 1) + 1
-            portal, statement = body[:end], body[end + 1 : at - 1]
+            portal, statement = name_of(body[:end]), name_of(body[end + 1 : at - 1])
             formats, at = format_codes(body, at)
             (count,) = unpack_uint16(body, at)
             at += 2
@@ -141,7 +150,7 @@ class CloseTarget:
 
 def _target(body: bytes) -> tuple[bytes, bytes]:
     cursor = Body(body)
-    what, name = cursor.byte(), cursor.string()
+    what, name = cursor.byte(), name_of(cursor.string())
     cursor.end()
     if what not in (b"S", b"P"):
         raise RemoteProtocolError("a message names neither a statement (S) nor a portal (P)")
@@ -158,7 +167,7 @@ class Execute:
     @classmethod
     def parse(cls, body: bytes) -> Self:
         cursor = Body(body)
-        found = cls(cursor.string(), cursor.int32())
+        found = cls(name_of(cursor.string()), cursor.int32())
         cursor.end()
         return found
 

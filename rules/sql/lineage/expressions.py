@@ -19,6 +19,7 @@ from rules.sql.lineage.model import (
     UNKNOWN_RELATION,
     Flow,
     Output,
+    Relation,
     Schema,
     Use,
     UseKind,
@@ -39,12 +40,17 @@ class TooLarge(ValueError):
 class Expressions:
     """Reads expressions of one statement; `uses` and `relations` are collected on the way."""
 
-    def __init__(self, schema: Schema, path: tuple[str, ...] | None) -> None:
+    def __init__(self, schema: Schema, path: tuple[str, ...] | None, *, settled: bool = False) -> None:
         self.schema = schema
         self.path = path
+        self.settled = settled
         self.uses: set[Use] = set()
         self.relations: set[int] = set()
         self.visits = 0
+
+    def find(self, schema: str, name: str) -> Sequence[Relation]:
+        """The relations that a name may stand for."""
+        return self.schema.find(schema, name, self.path, settled=self.settled)
 
     # --- to be given by the reader of queries
 
@@ -116,7 +122,7 @@ class Expressions:
         read = _READERS.get(kind) if len(node) == 1 else None
         if read is not None:
             flow = read(self, node[kind], scope)
-            return flow if kind in _DIRECT else derived(flow)
+            return flow if kind in _DIRECT or (kind == "TypeCast" and _is_whole_text(node[kind])) else derived(flow)
         flow = derived(self._inside(node, scope))
         self.use("compute", flow, kind)
         return flow
@@ -310,6 +316,18 @@ def _is_literal(node: Node) -> bool:
         names = _names(cast.get("typeName", {}).get("names"))
         return bool(names) and names[-1] in LITERAL_TYPES and names[:-1] in ((), ("pg_catalog",)) and _is_literal(cast.get("arg", {}))
     return "A_Const" in node or "ParamRef" in node
+
+
+def _is_whole_text(cast: Node) -> bool:
+    """A cast to text that cuts nothing off: the value in other words."""
+    kind = cast.get("typeName", {})
+    names = _names(kind.get("names"))
+    return (
+        names[-1:] in (("text",), ("varchar",))
+        and names[:-1] in ((), ("pg_catalog",))
+        and not kind.get("typmods")
+        and not kind.get("arrayBounds")
+    )
 
 
 type _Reader = Callable[[Expressions, Any, Scope], Flow]

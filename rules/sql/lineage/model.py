@@ -113,8 +113,12 @@ class Schema:
         for relation in self.relations.values():
             self._named.setdefault(relation.name, []).append(relation)
 
-    def find(self, schema: str, name: str, path: tuple[str, ...] | None) -> Sequence[Relation]:
-        """The relations that a name may stand for; more than one where the search path does not tell which. Empty: none is known."""
+    def find(self, schema: str, name: str, path: tuple[str, ...] | None, *, settled: bool = False) -> Sequence[Relation]:
+        """The relations that a name may stand for; more than one where the search path does not tell which. Empty: none is known.
+
+        All along the path count, for the first may have been dropped or renamed since the catalogue was read (in a transaction that
+        only its own session sees, say), unless the name is as `settled` as the catalogue itself.
+        """
         named = self._named.get(name, ())
         if schema:
             return [relation for relation in named if relation.schema == schema or (schema == "pg_temp" and _temporary(relation))]
@@ -124,7 +128,7 @@ class Schema:
         for name_of_schema in ("pg_catalog", *path):
             at = [relation for relation in named if relation.schema == name_of_schema]
             found += at
-            if at and name_of_schema != "pg_catalog":
+            if at and settled and name_of_schema != "pg_catalog":
                 break
         return found
 

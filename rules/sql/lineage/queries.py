@@ -211,7 +211,7 @@ class Queries(Expressions):
         return self._named(fields.get("alias"), found, name, scope)
 
     def _relation(self, schema: str, name: str) -> Source:
-        candidates = self.schema.find(schema, name, self.path)
+        candidates = self.find(schema, name)
         system = schema in SYSTEM_SCHEMAS or (not schema and name in catalog().relations)
         if not candidates:
             if system:

@@ -37,12 +37,13 @@ _DEFINING: Final = words(
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a session has that a statement may name: prepared statements and cursors, each with its lineage."""
+    """What a session has that a statement may name: prepared statements with their lineage, cursors with that of their DECLARE."""
 
     schema: Schema
     path: tuple[str, ...] | None = ("public",)
     prepared: Mapping[str, Lineage] = field(default_factory=dict)
     cursors: Mapping[str, Lineage] = field(default_factory=dict)
+    settled: bool = False  # the catalogue is of the very moment in which names are looked up: definitions that it holds
 
 
 def lineage_of_text(text: bytes, context: Context) -> tuple[Lineage, ...]:
@@ -72,7 +73,7 @@ class _Statements(Queries):
     """Reads one statement."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context.schema, context.path)
+        super().__init__(context.schema, context.path, settled=context.settled)
         self.context = context
         self.writes = False
 
@@ -180,7 +181,7 @@ class _Statements(Queries):
     def _other(self, kind: str, fields: Node) -> Lineage:
         """A statement that is not read in full: masked relations in it are to be refused, and so is code."""
         self.writes = True
-        touched = self._touched(fields)
+        touched = self._touched(fields) | self._moved(kind, fields)
         columns = frozenset(
             (oid, number) for oid in touched if oid in self.schema.relations for number, _ in self.schema.relations[oid].columns
         )
@@ -196,11 +197,19 @@ class _Statements(Queries):
         found: set[int] = set()
         for one in self._nodes(fields):
             if "relname" in one:
-                known = self.schema.find(one.get("schemaname", ""), one["relname"], self.path)
+                known = self.find(one.get("schemaname", ""), one["relname"])
                 found.update(relation.oid for relation in known)
                 if not known:
                     found.add(UNKNOWN_RELATION)
         return frozenset(found)
+
+    def _moved(self, kind: str, fields: Node) -> frozenset[int]:
+        """Relations that get another name without being named: with their schema, or with their extension, whatever is in that."""
+        if kind == "AlterObjectSchemaStmt" and fields.get("objectType") == "OBJECT_EXTENSION":
+            return frozenset(self.schema.relations)
+        if kind != "RenameStmt" or fields.get("renameType") != "OBJECT_SCHEMA":
+            return frozenset()
+        return frozenset(oid for oid, relation in self.schema.relations.items() if relation.schema == fields.get("subname", ""))
 
     def _calls_unknown(self, fields: Any) -> bool:
         """Whether a function that may read anything is called anywhere inside."""
@@ -262,14 +271,16 @@ class _Statements(Queries):
         return found if found is not None else Lineage.unknown("it runs a prepared statement that is not known")
 
     def _declare(self, fields: Node) -> Lineage:
-        self.query(fields.get("query", {}), None)
-        return Lineage("nothing")
+        """It gives no rows itself: the outputs are those of FETCH from the cursor."""
+        outputs, exact = self.query(fields.get("query", {}), None)
+        return Lineage("nothing", tuple(outputs), exact)
 
     def _fetch(self, fields: Node) -> Lineage:
         if fields.get("ismove"):
             return Lineage("nothing")
         found = self.context.cursors.get(fields.get("portalname", ""))
         if found is None:
+            self.relations.add(UNKNOWN_RELATION)  # its query runs now, and its errors may quote anything
             return Lineage("rows", (Output("", UNKNOWN_FLOW),), False, reason="it fetches from a cursor that is not known")
         return Lineage("rows", found.outputs, found.exact, relations=found.relations, writes=found.writes)
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mitmproxy.io import tnetstring
+
 from hopgate.credentials import Lease
 from hopgate.errors import HopgateError
 from relays.commands import (
@@ -21,6 +23,7 @@ from relays.commands import (
     Command,
     Connect,
     LeaseCredential,
+    Message,
     OpenSession,
     Send,
     Side,
@@ -37,6 +40,22 @@ DENY = Decision("deny", rules=("no",), message="not that", version="1", operatio
 STATE = codec.DataRow((b'["orders", "app", "app", ["public"], "on", "UTF8", "off", "on", "safe_encoding", "on", "origin"]',)).build()
 READY = {status: codec.ReadyForQuery(status).build() for status in (b"I", b"T", b"E")}
 STATE_ANSWER = codec.RowDescription((codec.Column(b"x"),)).build() + STATE + codec.CommandComplete(b"SELECT 1").build()
+
+
+class Permit:
+    """Leave for as long as `until` says; `settle` counts what has passed, as decided."""
+
+    def __init__(self, session: Session, report: Callable[[], Iterable[Any]]) -> None:
+        self.session = session
+        self.until = 0.0
+        self.report = report
+
+    def renew(self) -> float:
+        return self.until
+
+    def settle(self) -> None:
+        for operation, _, count in self.report():
+            self.session.decided += [("passed", operation)] * count
 
 
 class Session:
@@ -68,6 +87,10 @@ class Session:
 
     def account(self, *, bytes: int = 0, rows: int = 0) -> None: ...
 
+    def permit(self, report: Callable[[], Iterable[Any]]) -> Permit:
+        self.leave = Permit(self, report)
+        return self.leave
+
     def masked(self, name: str, counts: object) -> None: ...
 
     def note(self, event: str, **fields: Any) -> None: ...
@@ -79,6 +102,7 @@ class Line:
     def __init__(self, tmp: Path) -> None:
         self.relay = PostgresRelay()
         self.relay.loopback = True
+        self.relay.record_encoded = self._recorded
         self.session = Session(tmp)
         self.out: dict[Side, bytes] = {CLIENT: b"", SERVER: b""}
         self.asked: list[Ask] = []
@@ -93,6 +117,10 @@ class Line:
         self.server(STATE_ANSWER + READY[b"I"])
         assert not self.relay.client_busy
         self.take()
+
+    def _recorded(self, messages: bytes, first: float) -> None:
+        for client, text, _ in tnetstring.loads(b"%d:%b]" % (len(messages), messages)):
+            self.relay.recorded.append(Message(CLIENT if client else SERVER, text))
 
     def client(self, data: bytes) -> None:
         self._feed(CLIENT, data, self.relay.client_busy, self.relay.pass_client)

@@ -179,3 +179,38 @@ def test_noise_from_a_target_is_a_failure_of_the_login(code: int, noise: bytes) 
     except (AuthFailed, RemoteProtocolError):
         pass
     assert not ours.done
+
+
+def bound(end_point: bytes, *mechanisms: str) -> scramp.ScramClient:
+    return scramp.ScramClient(list(mechanisms), "*", TOKEN, channel_binding=("tls-server-end-point", end_point))
+
+
+def test_a_client_binds_its_proof_to_the_channel() -> None:
+    ours, theirs = ScramServer(VERIFIER, end_point=b"this channel"), bound(b"this channel", "SCRAM-SHA-256-PLUS")
+    assert ours.mechanisms == ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
+    theirs.set_server_first(ours.first(theirs.get_client_first().encode(), theirs.mechanism_name).decode())
+    theirs.set_server_final(ours.final(theirs.get_client_final().encode()).decode())
+
+
+def test_a_proof_for_another_channel_is_refused() -> None:
+    ours, theirs = ScramServer(VERIFIER, end_point=b"this channel"), bound(b"that channel", "SCRAM-SHA-256-PLUS")
+    theirs.set_server_first(ours.first(theirs.get_client_first().encode(), theirs.mechanism_name).decode())
+    with pytest.raises(AuthFailed, match="does not fit"):
+        ours.final(theirs.get_client_final().encode())
+
+
+@pytest.mark.parametrize(
+    ("first", "mechanism", "end_point"),
+    [
+        (b"y,,n=,r=abcdefghij", "SCRAM-SHA-256", b"c"),  # somebody took the offer out
+        (b"n,,n=,r=abcdefghij", "SCRAM-SHA-256-PLUS", b"c"),
+        (b"y,,n=,r=abcdefghij", "SCRAM-SHA-256-PLUS", b"c"),
+        (b"p=tls-unique,,n=,r=abcdefghij", "SCRAM-SHA-256-PLUS", b"c"),
+        (b"p=tls-server-end-point,,n=,r=abcdefghij", "SCRAM-SHA-256", b"c"),
+        (b"p=tls-server-end-point,,n=,r=abcdefghij", "SCRAM-SHA-256-PLUS", b""),
+        (b"n,,n=,r=abcdefghij", "SCRAM-SHA-1", b"c"),
+    ],
+)
+def test_bindings_that_do_not_fit_are_refused(first: bytes, mechanism: str, end_point: bytes) -> None:
+    with pytest.raises(AuthFailed):
+        ScramServer(VERIFIER, end_point=end_point).first(first, mechanism)

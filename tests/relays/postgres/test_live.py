@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 import threading
 import time
 from pathlib import Path
@@ -316,8 +315,7 @@ async def test_the_injected_password_does_not_come_back(postgres: Postgres, tmp_
         await world.client(work)
 
 
-# Python 3.12 bounds the recursion of compiled modules more tightly: there a longer chain is not understood, and denied
-OPERANDS = 1500 if sys.version_info >= (3, 13) else 200
+OPERANDS = 1500
 
 
 async def test_long_statements_are_read_elsewhere_and_do_not_crash_it(postgres: Postgres, tmp_path: Path) -> None:

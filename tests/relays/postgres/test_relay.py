@@ -22,9 +22,13 @@ ERROR = Report(((b"S", b"ERROR"), (b"V", b"ERROR"), (b"C", b"42601"), (b"M", b"s
 RESULT = COLUMNS + ROW + DONE
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Line:
-    return Line(tmp_path)
+@pytest.fixture(params=["asked", "passing"])
+def line(tmp_path: Path, request: pytest.FixtureRequest) -> Line:
+    """Every conversation is the same whether what repeats may take the fast path or not."""
+    found = Line(tmp_path)
+    if request.param == "passing":
+        found.session.leave.until = float("inf")
+    return found
 
 
 def kinds(messages: list[tuple[str, bytes]]) -> str:
@@ -34,6 +38,18 @@ def kinds(messages: list[tuple[str, bytes]]) -> str:
 def code(message: tuple[str, bytes]) -> bytes:
     assert message[0] == "E"
     return Report.parse(message[1]).get(b"C")
+
+
+def test_a_portal_that_ends_while_it_is_waited_for_is_gone(line: Line) -> None:
+    line.client(Parse(b"t", b"SELECT 1").build() + Bind(b"", b"t").build() + Execute(b"").build() + codec.SYNC)
+    line.client(Describe(b"P", b"").build() + Execute(b"").build() + codec.SYNC)
+    line.take()
+    line.server(codec.PARSE_COMPLETE + codec.BIND_COMPLETE + ROW + DONE + READY[b"I"])
+    assert kinds(line.to_server()) == "PS", "what must fail stands in its place"
+    line.server(ERROR + READY[b"I"])
+    answers = line.to_client()
+    assert kinds(answers) == "12DCZEZ"
+    assert code(answers[5]) == b"34000"
 
 
 # --- simple queries
@@ -447,3 +463,17 @@ def test_noise_never_breaks_the_relay(tmp_path: Path, events: list[tuple[str, by
 @given(EVENTS)
 def test_noise_for_long(tmp_path: Path, events: list[tuple[str, bytes]]) -> None:
     _fuzz(tmp_path, events)
+
+
+def test_what_a_session_holds_is_bounded(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relays.postgres.statements.MAX_HELD", 2_500)
+    monkeypatch.setattr("relays.postgres.statements.SHORT", 100)
+    long = b"SELECT 1 -- " + b"x" * 1_000
+    for name in (b"a", b"b"):
+        line.client(Parse(name, long).build())
+    assert not line.closed
+    line.client(CloseTarget(b"S", b"a").build() + Parse(b"c", long).build())
+    assert not line.closed
+    line.client(Parse(b"d", long).build())
+    assert line.closed
+    assert codec.Report.parse(line.to_client()[-1][1]).get(b"C") == b"54000"

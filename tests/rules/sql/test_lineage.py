@@ -91,7 +91,9 @@ def test_what_outputs_carry(sql: str, carried: str) -> None:
 
 
 def test_unqualified_names_follow_the_search_path() -> None:
-    assert letters(read("SELECT id FROM people", Context(SCHEMA, ("far", "public")))) == "k"
+    assert letters(read("SELECT id FROM people", Context(SCHEMA, ("far", "public"), settled=True))) == "k"
+    assert letters(read("SELECT id FROM people", Context(SCHEMA, ("far",)))) == "k"
+    assert letters(read("SELECT id FROM people", Context(SCHEMA, ("far", "public")))) == "iknps"  # the first may be gone by then
     assert letters(read("SELECT id FROM people", Context(SCHEMA, None))) == "iknps"  # it cannot be told which relation
     assert letters(read("SELECT id FROM people", Context(SCHEMA, ()))) == "?"
 
