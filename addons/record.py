@@ -1,7 +1,8 @@
 """The recording: each exchange as its client saw it, on disk before the last byte goes to that client.
 
-A long response is cut, after it was masked; what was asked is kept whole. What may hold a secret is masked with the plan of the response, and the headers that carry credentials are never written. When the
-recording cannot be written, the client gets nothing and the session ends.
+A long response is cut, after it was masked; what was asked is kept whole. What may hold a secret is masked with the plan of the
+response, and the headers that carry credentials are never written. When the recording cannot be written, the client gets nothing and
+the session ends.
 """
 
 from __future__ import annotations

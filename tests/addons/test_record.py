@@ -18,7 +18,6 @@ from addons.record import CREDENTIALS, REDACTED, redacted
 from tests.addons.live import PASSWORD, SECRET, Gateway, quiet
 from tests.addons.origin import Connection, Origin, json_response
 
-
 HEAD = 65536  # recordings.head_bytes
 
 
