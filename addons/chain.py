@@ -10,7 +10,7 @@ from typing import Any
 from mitmproxy import ctx, exceptions, hooks
 from mitmproxy.proxy import mode_specs
 
-from addons import dispatch, fast_paths, http1, options, websocket_messages
+from addons import dispatch, fast_paths, http1, known, options, websocket_messages
 from addons.fail_closed import on_failure
 from addons.gate import Gate
 from hopgate.config import Config, load_config
@@ -100,6 +100,7 @@ def hand_over(loader: Any) -> None:
 
 
 def _begin(manager: Any) -> None:
+    known.check()
     # --set values of options that exist only now are applied now
     ctx.options.process_deferred()
     scripts = ctx.options.scripts

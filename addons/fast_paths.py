@@ -19,7 +19,12 @@ from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import mode_servers, server
 
 # SHA-256 over the source of what is replaced
-KNOWN_SOURCES: Final = frozenset({"836cce4b2a5e167cb0e9c6f06943afc996703102a0a51d68b4802af80a63068a"})
+KNOWN_SOURCES: Final = frozenset(
+    {
+        "eabf73cc87402aaa300c3171a70afcc5934cafce9c3c18d6bb895fb5d5260ae7",  # 12.2.0, 12.2.1: `HTTP://` is left as it is written
+        "836cce4b2a5e167cb0e9c6f06943afc996703102a0a51d68b4802af80a63068a",  # 12.2.2 to 12.3.1
+    }
+)
 _IMMUTABLE: Final = frozenset({str, int, bool, float, types.NoneType})
 _SHORT: Final = 256  # bytes of an authority that is remembered
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789.-:")

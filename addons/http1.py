@@ -19,7 +19,7 @@ from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer, server
 from mitmproxy.proxy.layers.http import HttpEvent, HttpStream, RequestData, RequestHeaders, _http1, _http2
 
-from addons import problems, token_endpoint
+from addons import known, problems, token_endpoint
 from addons.exchange import find
 from addons.transports import close_client
 from hopgate.errors import Misconfigured
@@ -157,7 +157,7 @@ def install() -> None:
     ]
     missing = [f"{getattr(owner, '__name__', owner)}.{name}" for owner, name in wanted if not hasattr(owner, name)]
     if missing:
-        raise Misconfigured(f"this mitmproxy has no {', '.join(missing)}: install mitmproxy 12.2")
+        raise Misconfigured(f"this mitmproxy has no {', '.join(missing)}: install mitmproxy {known.READ}")
     code: Any = _code
     http2: Any = _http2
     handler: Any = server.ConnectionHandler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus
 
 from mitmproxy import http
 
@@ -20,6 +20,7 @@ _WITHHELD: Final = frozenset(
     {
         b"expect",  # mitmproxy has answered it; a target that answers it once more would seem to send two responses
         b"http2-settings",
+        b"proxy",  # CGI makes HTTP_PROXY of it, and the target's own requests would go where the caller says
         b"sec-websocket-extensions",  # a compressed message has no bound before it is unpacked
     }
 )
@@ -28,7 +29,7 @@ _WITHHELD: Final = frozenset(
 def inject(flow: http.HTTPFlow, exchange: Exchange, pin: PinnedHost) -> None:
     """Point `flow` at the pinned address and give it the lease's headers. Nothing may fail after this that would let it pass half done.
 
-    Raises Denied when lease and destination are not of the same connection.
+    Raises Denied when lease and destination are not of the same connection, or the query can be read as naming the lease's parameter.
     """
     route, lease, session = exchange.route, exchange.lease, exchange.session
     assert route is not None
@@ -59,13 +60,13 @@ def _rewritten(exchange: Exchange, masked: bool) -> Fields:
     """The client's fields with what a masked response needs; without its own credentials where the connection has one to give."""
     lease, route = exchange.lease, exchange.route
     assert route is not None
-    injected = frozenset(name.lower().encode() for name in lease.headers) if lease is not None else frozenset()
+    ours = _CALLERS | {_variable(name.encode()) for name in lease.headers} if lease is not None else frozenset()
     host = route.host_header
     kept: list[tuple[bytes, bytes]] = []
     encodings: list[bytes] = []
     for entry in exchange.client_fields:
         name = entry[0].lower()
-        if name in _WITHHELD or (lease is not None and (name in _CALLERS or name in injected)):
+        if name in _WITHHELD or (ours and _variable(name) in ours):
             continue
         if name == b"host":
             kept.append(entry if host is None else (entry[0], host))
@@ -75,6 +76,11 @@ def _rewritten(exchange: Exchange, masked: bool) -> Fields:
             kept.append(entry)
     kept.append((b"Accept-Encoding", _accepted(encodings) if masked else b", ".join(encodings) or b"identity"))
     return tuple(kept)
+
+
+def _variable(name: bytes) -> bytes:
+    """CGI and WSGI make one variable of `X_Api_Key` and `X-Api-Key`: the caller's must not stand beside ours under either."""
+    return name.lower().replace(b"_", b"-")
 
 
 def _accepted(encodings: list[bytes]) -> bytes:
@@ -89,10 +95,16 @@ def _accepted(encodings: list[bytes]) -> bytes:
 def _with_query(path: bytes, query: Mapping[str, str]) -> bytes:
     """`path` with the injected parameters, the caller's own of the same name removed."""
     base, _, rest = path.partition(b"?")
-    names = {quote(name, safe="").encode() for name in query} | {name.encode() for name in query}
-    kept = [part for part in rest.split(b"&") if part and part.partition(b"=")[0] not in names]
+    kept = [part for part in rest.split(b"&") if part and _parameter(part) not in query]
+    if any(_parameter(piece) in query for part in kept for piece in part.split(b";")[1:]):
+        raise Denied("a parameter behind `;` has the name of the one that the gateway sends")
     added = [f"{quote(name, safe='')}={quote(value, safe='')}".encode() for name, value in query.items()]
     return base + b"?" + b"&".join([*kept, *added])
+
+
+def _parameter(part: bytes) -> str:
+    """The name in `name=value` as a target reads it, however it is escaped."""
+    return unquote_plus(part.partition(b"=")[0].decode("latin-1"))
 
 
 def _host(fields: Fields) -> bytes:

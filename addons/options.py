@@ -72,6 +72,8 @@ _WHY = {
     "modify_body": "it changes what was judged",
     "modify_headers": "it changes what was judged",
     "ssl_insecure": "it trusts any target",
+    "emudhra": "it signs with a key that everybody has",
+    "emudhra_old": "it signs with a key that everybody has",
     "validate_inbound_headers": "without it requests can be smuggled",
     "save_stream_file": "it records what is not masked; sessions are recorded anyway",
     "hardump": "it records what is not masked; sessions are recorded anyway",

@@ -1,7 +1,8 @@
 """The recording: each exchange as its client saw it, on disk before the last byte goes to that client.
 
-What may hold a secret is masked with the plan of the response, and the headers that carry credentials are never written. When the
-recording cannot be written, the client gets nothing and the session ends.
+A long response is cut, after it was masked; what was asked is kept whole. What may hold a secret is masked with the plan of the
+response, and the headers that carry credentials are never written. When the recording cannot be written, the client gets nothing and
+the session ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from addons.gate import Gate
 
 REDACTED: Final = b"[redacted]"
+CUT: Final = b"\n[cut]\n"  # ends what `recordings.head_bytes` shortened, on every protocol
 CREDENTIALS: Final = frozenset(
     {
         b"authorization",
@@ -50,7 +52,9 @@ class Record:
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self._bodies = gate.config.recordings.results != "none"
+        wanted = gate.config.recordings
+        self._bodies = wanted.results != "none"
+        self._longest = wanted.head_bytes if wanted.results == "head" else None  # bytes of a response that are kept
 
     @fail_closed
     def response(self, flow: http.HTTPFlow) -> None:
@@ -107,6 +111,8 @@ class Record:
             fields = redacted(_plain(response.data.headers.fields, exchange))
             if exchange.plan is None and response is not exchange.answer:
                 fields, content, trailers = (), b"", None  # the target's, which failed before it was masked
+            elif content and self._longest is not None and len(content) > self._longest:
+                fields, content = _without(fields, b"content-length"), content[: self._longest] + CUT
             shown = ShownResponse(fields, content if self._bodies else None, trailers)
         metadata = _metadata(exchange)
         comment = f"{metadata['principal']} on {metadata['connection']}: {metadata['decision']}"
@@ -161,7 +167,11 @@ def _plain(fields: Fields, exchange: Exchange) -> Fields:
     """The body is recorded decoded, so that whoever replays it needs no second look."""
     if not exchange.content_encoding or exchange.shown is None or exchange.refused:
         return fields
-    return tuple(entry for entry in fields if entry[0].lower() not in (b"content-encoding", b"content-length"))
+    return _without(fields, b"content-encoding", b"content-length")
+
+
+def _without(fields: Fields, *names: bytes) -> Fields:
+    return tuple(entry for entry in fields if entry[0].lower() not in names)
 
 
 def _masked_body(exchange: Exchange, plan: Any, fields: Fields, content: bytes) -> bytes:

@@ -131,7 +131,7 @@ class Recordings:
         if FLOW_FORMAT_VERSION != flow_format.VERSION:
             raise Misconfigured(
                 f"recordings: the installed mitmproxy has flow format {FLOW_FORMAT_VERSION}, "
-                f"hopgate writes {flow_format.VERSION}: install mitmproxy 12.2",
+                f"hopgate writes {flow_format.VERSION}: install a mitmproxy that setup.cfg names",
             )
         self.ledger = ledger
         self.directory = state / "recordings"

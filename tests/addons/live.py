@@ -140,7 +140,7 @@ class Gateway:
     def start(self, *more: str) -> Gateway:
         self.log = (self.directory / "log.txt").open("ab")
         self.process = subprocess.Popen(self.command(*more), cwd="/", env=self.environment(), stdout=self.log, stderr=self.log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the gateway ended: {self.output()}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mitmproxy import addonmanager, hooks, version
+from mitmproxy import addonmanager, hooks
 from mitmproxy.proxy.layers.http import HttpRequestHook
 from mitmproxy.test import taddons, tflow
 
@@ -35,7 +35,6 @@ def manager() -> Any:
 
 def test_the_installed_mitmproxy_is_one_that_was_read() -> None:
     """When this fails, read AddonManager's source again: what it does may have to be done here too. Then add its digest."""
-    assert version.VERSION.startswith("12.2.")
     assert dispatch.source_digest() in dispatch.KNOWN_SOURCES
 
 

@@ -18,7 +18,7 @@ def test_the_installed_mitmproxy_is_one_that_was_read() -> None:
     assert fast_paths.source_digest() in fast_paths.KNOWN_SOURCES
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(FIELDS, st.one_of(NAMES, st.sampled_from(["Host", "host", "x-\udcff", "missing"])))
 def test_headers(fields: list[tuple[bytes, bytes]], name: bytes | str) -> None:
     headers = http.Headers(fields)
@@ -34,7 +34,7 @@ def _line(line: bytes, parse: object) -> object:
         return "refused"
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.builds(
         lambda *parts: b"".join(parts),

@@ -105,7 +105,7 @@ def test_without_the_cached_dispatch_it_gates_the_same(alone: Gateway, origin: O
     ],
 )
 def test_a_dangerous_start_is_refused_in_one_line(alone: Gateway, arguments: list[str], words: str) -> None:
-    done = subprocess.run(alone.command(*arguments), cwd="/", env=alone.environment(), capture_output=True, timeout=30, text=True)
+    done = subprocess.run(alone.command(*arguments), cwd="/", env=alone.environment(), capture_output=True, timeout=90, text=True)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr
@@ -114,7 +114,7 @@ def test_a_dangerous_start_is_refused_in_one_line(alone: Gateway, arguments: lis
 
 def test_a_missing_configuration_is_told_in_one_line(alone: Gateway) -> None:
     (alone.directory / "hopgate.yaml").unlink()
-    done = subprocess.run(alone.command(), cwd="/", env=alone.environment(), capture_output=True, timeout=30, text=True)
+    done = subprocess.run(alone.command(), cwd="/", env=alone.environment(), capture_output=True, timeout=90, text=True)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "hopgate.yaml: cannot be read" in done.stderr
@@ -131,14 +131,14 @@ def test_a_second_gateway_on_one_state_directory_is_refused_in_one_line(alone: G
 
 def test_key_logs_are_refused(alone: Gateway) -> None:
     environment = {**alone.environment(), "SSLKEYLOGFILE": str(alone.directory / "keys.log")}
-    done = subprocess.run(alone.command(), cwd="/", env=environment, capture_output=True, timeout=30, text=True)
+    done = subprocess.run(alone.command(), cwd="/", env=environment, capture_output=True, timeout=90, text=True)
     assert done.returncode == 1
     assert "SSLKEYLOGFILE must not be set" in done.stderr
 
 
 def test_broken_rules_at_start_are_refused(alone: Gateway) -> None:
     (alone.directory / "rules.yaml").write_text("version: 1\nrules: [{id: a, on: http, efect: allow}]\n")
-    done = subprocess.run(alone.command(), cwd="/", env=alone.environment(), capture_output=True, timeout=30, text=True)
+    done = subprocess.run(alone.command(), cwd="/", env=alone.environment(), capture_output=True, timeout=90, text=True)
     assert done.returncode == 1
     assert "rules.yaml:2:" in done.stderr
     assert "Traceback" not in done.stderr

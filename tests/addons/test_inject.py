@@ -68,10 +68,26 @@ def test_the_request_goes_to_the_pinned_address_of_the_target() -> None:
         (b"/x?a=1", b"/x?a=1&key=s%26t"),
         (b"/x?key=mine&a=1&key=mine", b"/x?a=1&key=s%26t"),
         (b"/x?", b"/x?key=s%26t"),
+        (b"/x?%6bey=mine&%6B%65%79&a=1", b"/x?a=1&key=s%26t"),
+        (b"/x?a=1;b=2", b"/x?a=1;b=2&key=s%26t"),
     ],
 )
 def test_a_credential_in_the_query(path: bytes, sent: bytes) -> None:
     assert injected((HOST,), path=path, query={"key": "s&t"}).path == sent
+
+
+@pytest.mark.parametrize("path", [b"/x?a=1;key=mine", b"/x?a=1;k%65y=mine", b"/x?a;key;b"])
+def test_a_credential_in_the_query_is_not_shadowed_behind_a_semicolon(path: bytes) -> None:
+    with pytest.raises(Denied):
+        injected((HOST,), path=path, query={"key": "s&t"})
+
+
+@pytest.mark.parametrize("name", [b"X_Key", b"x_key", b"AUTHORIZATION", b"Proxy", b"proxy"])
+def test_no_other_spelling_of_ours_goes_along(name: bytes) -> None:
+    """For CGI and WSGI `X_Key` is `X-Key`; `Proxy` would set the target's own proxy."""
+    data = injected((HOST, (name, b"mine")), headers={"X-Key": "k"})
+    assert b"mine" not in dict(data.headers.fields).values()
+    assert (b"X-Key", b"k") in data.headers.fields
 
 
 @pytest.mark.parametrize("wrong", ["pin", "session"])

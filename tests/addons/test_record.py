@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from mitmproxy.io import FlowReader
 from addons.record import CREDENTIALS, REDACTED, redacted
 from tests.addons.live import PASSWORD, SECRET, Gateway, quiet
 from tests.addons.origin import Connection, Origin, json_response
+
+HEAD = 65536  # recordings.head_bytes
 
 
 def flows(gateway: Gateway, path: str = "") -> list[http.HTTPFlow]:
@@ -109,6 +112,28 @@ def test_an_uploaded_secret_is_masked_in_the_recording(gateway: Gateway, origin:
     assert body in origin.seen
     (flow,) = flows(gateway, "/items/recorded")
     assert flow.request.content == b'{"password":"[redacted]","a":1}'
+
+
+@pytest.mark.parametrize("coding", [b"", b"Content-Encoding: gzip\r\n"])
+def test_a_long_response_is_cut_after_masking(gateway: Gateway, origin: Origin, coding: bytes) -> None:
+    secret = b'"password":"hunter2-secret"'
+    body = b'{"a":"' + b"x" * (HEAD - 20) + b'",' + secret + b',"b":"' + b"y" * 1000 + b'"}'  # the cut would go through the secret
+    path = f"/recorded/long{len(coding)}"
+    origin.answers[path] = json_response(gzip.compress(body) if coding else body, coding)
+    reply = gateway.get(f"http://api.test{path}", headers=b"Accept-Encoding: gzip\r\n")
+    assert len(reply.body) > HEAD or reply.headers["content-encoding"] == "gzip"
+    (flow,) = flows(gateway, path)
+    assert flow.response is not None
+    assert flow.response.raw_content == body.replace(PASSWORD, b"[redacted]")[:HEAD] + b"\n[cut]\n"
+    assert "content-length" not in flow.response.headers
+    assert "content-encoding" not in flow.response.headers
+
+
+def test_a_long_request_is_kept_whole(gateway: Gateway, origin: Origin) -> None:
+    body = b"z" * (HEAD + 1)
+    assert gateway.request("POST", "http://api.test/items/long", body=body).status == 200
+    (flow,) = flows(gateway, "/items/long")
+    assert flow.request.content == body
 
 
 def test_every_request_of_a_session_is_one_record(gateway: Gateway, origin: Origin) -> None:
