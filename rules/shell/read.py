@@ -14,8 +14,9 @@ from tree_sitter import Node
 
 from rules.shell.bounds import MAX_DEPTH, MAX_NODES, MAX_PARTS, MAX_READ, Exceeded, check
 from rules.shell.grammar import HOLES, check_hole, holes_in, only_bash, parse
+from rules.shell.plain import Plain, plain_commands
 from rules.shell.redirections import Redirection, file_redirection, heredoc
-from rules.shell.words import Misread, whole_word
+from rules.shell.words import Misread, Word, whole_word
 
 _NO_FACETS: Final[frozenset[str]] = frozenset()
 
@@ -91,7 +92,7 @@ class Reader:
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
         self.reasons: dict[str, None] = {}
-        self.work: list[tuple[bytes, Node, Context]] = []
+        self.work: list[tuple[bytes, Node | Plain, Context]] = []
         self.nodes = 0
         self.parsed = 0
         self.count = 0
@@ -110,6 +111,10 @@ class Reader:
                 check(text)
             if self.parsed > MAX_READ:
                 raise Exceeded("the commands in the command are too long")
+            plain = plain_commands(text.decode())
+            if plain is not None:
+                self.work.extend((text, command, context) for command in reversed(plain))
+                return
             root = parse(text)
         except Exceeded as error:
             self.doubt(str(error))
@@ -126,6 +131,10 @@ class Reader:
             if self.nodes > MAX_NODES or self.count > MAX_PARTS:
                 self.doubt("the command has too many parts")
                 return
+            if isinstance(node, tuple):
+                self.count += 1
+                self.judge.plain(self, *node, context)
+                continue
             try:
                 self._visit(source, node, context)
             except Misread as error:
@@ -336,6 +345,9 @@ class Judge:
     """What is done with a simple command, and with a redirection that has none."""
 
     def command(self, reader: Reader, source: bytes, node: Node, context: Context) -> None:
+        raise NotImplementedError
+
+    def plain(self, reader: Reader, words: tuple[Word, ...], stdin: str, context: Context) -> None:
         raise NotImplementedError
 
     def opened(self, reader: Reader, source: bytes, node: Node, context: Context, checked: bool = False) -> None:
