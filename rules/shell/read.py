@@ -78,6 +78,7 @@ WORDS: Final = _words(
     """word number string raw_string ansi_c_string translated_string concatenation simple_expansion expansion arithmetic_expansion
     command_substitution process_substitution extglob_pattern brace_expression"""
 )
+_AFTER_BRACE: Final = frozenset(b" \t\n;&|()<>")
 LASTING: Final = frozenset({"list", "pipeline", "negated_command"})
 WORDED: Final = frozenset({"for_statement", "case_statement", "case_item", "function_definition"})
 REDIRECTS: Final = frozenset({"file_redirect", "herestring_redirect", "heredoc_redirect"})
@@ -197,6 +198,8 @@ class Reader:
             inner = replace(inner, facets=context.facets | inner.facets, after=())
         children = node.children
         self._between(source, node, children)
+        if node.type == "compound_statement" and source[node.start_byte + 1] not in _AFTER_BRACE:
+            raise Misread("a brace where the shell sees a word")
         found: list[tuple[bytes, Node, Context]] = []
         words: list[Node] = []
         piped = False
