@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,10 +33,11 @@ from relays.legs import ServerLeg
 from relays.tls import client_context, described, server_context
 from relays.transcript import Transcript
 from relays.transport import LoopTransport
-from rules.model import DENY_BY_DEFAULT
+from rules.model import DENY_BY_DEFAULT, Decision, Principal
 
 if TYPE_CHECKING:
     from hopgate.credentials import Lease
+    from hopgate.services import Services
     from hopgate.sessions import Session
     from relays.driver import Driver
 
@@ -85,31 +87,47 @@ async def _find_verifier(driver: Driver, identifier: str) -> Verifier | None:
 
 
 async def _open_session(driver: Driver, command: OpenSession) -> Session:
-    services, relay = driver.outside.services, driver.relay
-    connection = services.config.connection(command.connection)
-    if connection is None or connection.kind != relay.kind:
-        # says what an unmatched session rule says: who may not use a connection does not learn whether there is one
-        who = {"issuer": command.principal.issuer, "subject": command.principal.subject, "peer": relay.peer}
-        services.ledger.append("connection_unknown", name=command.connection[:128], **who)
-        raise Denied(DENY_BY_DEFAULT.message)
+    relay = driver.relay
     client = driver.pair.legs[CLIENT]
     if client is None:
         raise Unavailable("the client went away")
-    peer, listener = client.transport.getPeer(), client.transport.getHost()
-    session = await services.sessions.open(
-        command.principal, connection, peer=relay.peer, held=lambda decision: driver.held(command, decision)
+    session = await open_session(
+        driver.outside.services,
+        command.principal,
+        command.connection,
+        kind=relay.kind,
+        peer=relay.peer,
+        held=lambda decision: driver.held(command, decision),
     )
-    ends = TcpConnection(
+    driver.adopt(session, Transcript(session, ends_of(session, client.transport), session.end))
+    return session
+
+
+async def open_session(
+    services: Services, principal: Principal, name: str, *, kind: str, peer: str, held: Callable[[Decision], None]
+) -> Session:
+    """Start a session on the connection `name`, which must be of this kind. Raises Denied, also where there is none; Unavailable."""
+    connection = services.config.connection(name)
+    if connection is None or connection.kind != kind:
+        # says what an unmatched session rule says: who may not use a connection does not learn whether there is one
+        who = {"issuer": principal.issuer, "subject": principal.subject, "peer": peer}
+        services.ledger.append("connection_unknown", name=name[:128], **who)
+        raise Denied(DENY_BY_DEFAULT.message)
+    return await services.sessions.open(principal, connection, peer=peer, held=held)
+
+
+def ends_of(session: Session, transport: LoopTransport) -> TcpConnection:
+    """Both ends of a session that has just been opened, for its recording; the target's address is not known yet."""
+    peer, listener, target = transport.getPeer(), transport.getHost(), session.connection.address
+    return TcpConnection(
         client_id=f"{session.id}-client",
         client=(peer.host, peer.port),
         listener=(listener.host, listener.port),
         server_id=f"{session.id}-server",
-        target=(connection.address.host, connection.address.port),
+        target=(target.host, target.port),
         server=None,
         started=time.time(),
     )
-    driver.adopt(session, Transcript(session, ends, session.end))
-    return session
 
 
 async def _lease(driver: Driver) -> Lease:
