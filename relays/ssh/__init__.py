@@ -1,0 +1,1 @@
+"""SSH: what happens between an authenticated client and its target."""
