@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from hopgate.errors import Unavailable
@@ -42,21 +42,31 @@ class Program(Running, Owner):
         self._exit: str = ""
         self._opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why it was not, or nothing
         self._channel: Channel | None = None
+        self._started = False
         self._over = False
 
-    async def start(self, requests: Sequence[Request]) -> bool:
-        """Open the channel and send `requests` in order; whether the target granted the last. Raises Unavailable without a channel."""
+    async def start(self, requests: Sequence[Request], granted: Callable[[], None]) -> bool:
+        """Open the channel and send `requests` in order; whether the target granted the last. `granted` is called as soon as that is so:
+        a short program has ended before anybody else runs. Raises Unavailable without a channel."""
         channel = self._channel = self.relay.server.open_channel(b"session", self)
         if channel is None:
             raise Unavailable("the target has no room for another command")
-        granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def answer(success: bool) -> None:
+            self._started = success
+            if success:
+                granted()
+            if not answered.done():
+                answered.set_result(success)
+
         try:
             if reason := await self._opened:
                 raise Unavailable(reason)
             for request in requests[:-1]:
                 channel.send_request(request)
-            channel.send_request(requests[-1], lambda success: granted.done() or granted.set_result(success))  # type: ignore[func-returns-value]
-            return await granted
+            channel.send_request(requests[-1], answer)
+            return await answered
         except BaseException:
             self._over = True
             channel.abort()
@@ -131,8 +141,8 @@ class Program(Running, Owner):
     def closed(self) -> None:
         if not self._opened.done():
             self._opened.set_result(told.TARGET_LOST)
-        if self._over:
-            return
+        if self._over or not self._started:
+            return  # whoever waits for it to start says so
         self._over = True
         self._rest()
         if not self._exit and self.relay.server.over:

@@ -258,8 +258,7 @@ class SessionChannel(Owner):
         requests = [Request(b"env", False, Variable(*pair).build()) for pair in self._environment.items()]
         if self._terminal is not None and self._raw:
             requests.append(Request(b"pty-req", True, self._terminal.build()))
-        if await program.start([*requests, request]):
-            self._accept()
+        if await program.start([*requests, request], self._accept):
             return
         program.give_up()
         answer, self._answer = self._answer, None
@@ -324,6 +323,8 @@ class SessionChannel(Owner):
             running.client_data(data)
         if self._early_eof:
             running.client_eof()
+        if not self.channel.queued:
+            running.client_drained()
 
     def _accept(self) -> None:
         """The request has been granted, as far as the client is concerned: what follows is said on standard error."""

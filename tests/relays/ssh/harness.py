@@ -156,7 +156,9 @@ class Session:
 class Line:
     """A relay that is past its login. `client` and `target` speak to it; what each was sent since is in `to_client` and `to_target`."""
 
-    def __init__(self, decide: Callable[[Operation], Decision] | None = None, *, ceilings: Any = None, literals: tuple[bytes, ...] = ()) -> None:
+    def __init__(
+        self, decide: Callable[[Operation], Decision] | None = None, *, ceilings: Any = None, literals: tuple[bytes, ...] = ()
+    ) -> None:
         self.failures: list[str] = []
         outside: Any = types.SimpleNamespace(
             workers=types.SimpleNamespace(run=_inline),
