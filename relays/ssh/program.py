@@ -106,12 +106,12 @@ class Program(Running, Owner):
     def _say(self, shown: bytes, error: bool) -> None:
         if self.returns:
             shown = shown.replace(b"\n", b"\r\n")
-        if error:
+        if error and not self._terminal:
             self.client.write_extended(shown)
         else:
             self.client.write(shown)
-            if self.cast is not None:
-                self.cast.output(shown)
+        if self.cast is not None:
+            self.cast.output(shown)
 
     def _grant(self) -> None:
         if self._channel is not None:
@@ -120,14 +120,14 @@ class Program(Running, Owner):
     def eof(self) -> None:
         if not self._over:
             self._rest()
-            self.client.send_eof()
+            self.said_all()
 
     def request(self, request: Request, answer: Answer) -> None:
         if self._over:
             answer(False)
         elif request.name in LAST:
             self._exit = _ending(request)
-            self.client.send_after(Request(request.name, False, request.rest))
+            self.exited(request)
             answer(True)
         elif request.name in FROM_TARGET:
             self.client.send_request(Request(request.name, False, request.rest))
@@ -149,10 +149,26 @@ class Program(Running, Owner):
             # a target that dies says nothing, and somebody would look for the fault at the gateway
             self._exit = told.TARGET_LOST
             self.client.write_extended(told.line(self._exit, terminal=self._terminal))
-            self.client.send_after(Request(b"exit-status", False, codec.exit_status(told.LOST)))
+            self.exited(Request(b"exit-status", False, codec.exit_status(told.LOST)))
         self._exit = self._exit or "closed without an exit status"
-        self.client.close()
         self._ended(self._exit)
+        self.finished()
+
+    # --- what becomes of the client's channel
+
+    def said_all(self) -> None:
+        """The program says no more."""
+        self.client.send_eof()
+
+    def exited(self, request: Request) -> None:
+        """`exit-status` or `exit-signal`."""
+        self.client.send_after(Request(request.name, False, request.rest))
+
+    def finished(self) -> None:
+        """It is over on the target, after all of its output."""
+        self.client.close()
+        if self.cast is not None:
+            self.cast.close()
 
     # --- what the client says
 
@@ -191,6 +207,8 @@ class Program(Running, Owner):
             self._over = True
             self._rest(send=False)
             self._ended("the client closed the channel")
+            if self.cast is not None:
+                self.cast.close()
 
     # --- inside
 
@@ -206,8 +224,6 @@ class Program(Running, Owner):
         output = self._output
         said = f"; {output.total} bytes in all, cut here" if output.cut else ""
         self.relay.record(SERVER, b"%b %b" % (self._label, f"{how}{said}".encode()))
-        if self.cast is not None:
-            self.cast.close()
 
 
 def _ending(request: Request) -> str:

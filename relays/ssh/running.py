@@ -25,3 +25,6 @@ class Running:
     def client_closed(self) -> None:
         """The client has closed the channel, or is gone."""
         raise NotImplementedError
+
+    def target_lost(self) -> None:
+        """The target is gone. A program hears that from its own channel."""

@@ -97,7 +97,9 @@ class SessionChannel(Owner):
 
     def target_lost(self) -> None:
         """Nothing can be started any more. What runs knows."""
-        if self._running is None and not self._over:
+        if self._running is not None:
+            self._running.target_lost()
+        elif not self._over:
             if self._task is not None:
                 self._task.cancel()
             self._end(told.TARGET_LOST, told.LOST)
@@ -221,10 +223,11 @@ class SessionChannel(Owner):
     async def _shell(self) -> Running:
         self._record(b"shell")
         if not self._raw:
-            operation = line_shell_operation(self._context())
-            decision = await self._authorize(operation)
+            await self._authorize(line_shell_operation(self._context()))
             self._accept()
-            return LineMode(self.relay, self.channel, self.label, decision, self._environment, self._terminal)
+            shell = LineMode(self.relay, self.channel, self.label, self._environment, self._terminal)
+            shell.begin()
+            return shell
         decision = await self._authorize_terminal()
         program = self._program(decision)
         await self._start_program(program, Request(b"shell", True, b""))
