@@ -5,6 +5,7 @@ What the target opens towards the client passes only where the client asked for 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -15,18 +16,20 @@ from relays.ssh.channel import Answer, Channel, Owner
 from relays.ssh.codec import Forward, Open, Request, Tunnel
 from relays.ssh.connection import Connection
 from relays.wire import RemoteProtocolError
+from rules.model import Operation
 from rules.printable import visible
 from rules.ssh import agent_operation, forward_operation, reverse_forward_operation, x11_operation
 
 if TYPE_CHECKING:
     from relays.ssh.relay import SSHRelay
-    from relays.ssh.session_channel import SessionChannel
 
 MAX_ASKED: Final = 64  # global requests that wait
 MAX_FORWARDS: Final = 32  # ports that the target listens on for one client
 SSH_PORT: Final = 22
 JUMP: Final = "to reach a host behind this gateway, log in as its connection's name instead of jumping (no -J)"
-_CHANNELS: Final = {b"auth-agent@openssh.com": "agent", b"x11": "x11"}
+AGENT: Final = b"auth-agent-req@openssh.com"
+X11: Final = b"x11-req"
+_OFFERS: Final = {AGENT: b"auth-agent@openssh.com", X11: b"x11"}  # request of a session's channel -> type of the channels that follow it
 
 
 class End(Owner):
@@ -110,7 +113,7 @@ class Forwards:
     def __init__(self, relay: SSHRelay) -> None:
         self._relay = relay
         self._listening: dict[tuple[bytes, int], Forward] = {}  # where the target listens -> as it was asked for
-        self._offered: set[str] = set()  # of _CHANNELS, those that a rule allows the target to use
+        self._offered: set[bytes] = set()  # types of channels that the target may open
         self._asked: deque[Request] = deque()
         self._working = False
 
@@ -133,6 +136,14 @@ class Forwards:
             relay.client.refuse(opening, codec.UNKNOWN_TYPE, "hopgate: no such type of channel")
 
     async def _direct(self, opening: Open, tunnel: Tunnel) -> None:
+        try:
+            await self._judge_and_open(opening, tunnel)
+        except Exception as error:
+            self._relay.failed(error)
+            sentence = error.message if isinstance(error, HopgateError) else told.FAILED
+            self._relay.client.refuse(opening, codec.PROHIBITED, f"hopgate: {sentence}")
+
+    async def _judge_and_open(self, opening: Open, tunnel: Tunnel) -> None:
         relay = self._relay
         label = b"[forward %b:%d]" % (visible(tunnel.host.decode("utf-8", "replace")).encode(), tunnel.port)
         relay.record(CLIENT, label)
@@ -153,7 +164,7 @@ class Forwards:
     def from_target(self, opening: Open) -> None:
         """The target opens a channel towards the client."""
         relay = self._relay
-        allowed = _CHANNELS.get(opening.type) in self._offered
+        allowed = opening.type in self._offered
         rest = opening.rest
         if opening.type == b"forwarded-tcpip":
             tunnel = Tunnel.parse(rest)
@@ -170,13 +181,16 @@ class Forwards:
 
     # --- what a session channel offers to the target
 
-    def agent(self, channel: SessionChannel, answer: Answer) -> None:
-        """The client offers its agent. Judged by rule, and never beyond what its certificate permits."""
-        answer(False)
+    def offered(self, request: Request) -> Operation | None:
+        """The operation of a request that offers something of the client's to the target; None where its certificate does not permit it."""
+        ceilings = self._relay.login.ceilings
+        if request.name == AGENT:
+            return agent_operation() if ceilings.agent else None
+        return x11_operation() if ceilings.x11 else None
 
-    def x11(self, channel: SessionChannel, request: Request, answer: Answer) -> None:
-        """The client offers its display."""
-        answer(False)
+    def offer(self, request: Request) -> None:
+        """A rule allows it: what the target opens for it passes from now on."""
+        self._offered.add(_OFFERS[request.name])
 
     # --- global requests, answered in order: an answer carries no number
 
@@ -241,8 +255,6 @@ class Forwards:
         return await self._ask(Request(b"cancel-tcpip-forward", True, forward.build()))
 
     async def _ask(self, request: Request) -> tuple[bool, bytes]:
-        import asyncio
-
         found: asyncio.Future[tuple[bool, bytes]] = asyncio.get_running_loop().create_future()
 
         def replied(success: bool, rest: bytes) -> None:
@@ -251,6 +263,3 @@ class Forwards:
 
         self._relay.server.ask(request, replied)
         return await found
-
-
-_unused = (agent_operation, x11_operation)

@@ -17,6 +17,7 @@ from relays.ssh.channel import Answer, Channel, Owner
 from relays.ssh.codec import Request, Terminal, Variable
 from relays.ssh.commands import packed
 from relays.ssh.environment import passes
+from relays.ssh.forwarding import AGENT, X11
 from relays.ssh.line_mode import LineMode
 from relays.ssh.program import Program
 from relays.ssh.running import Running
@@ -60,6 +61,7 @@ class SessionChannel(Owner):
         self._early_eof = False
         self._code: asyncio.Future[None] | None = None
         self._environment: dict[bytes, bytes] = {}
+        self._offers: dict[bytes, tuple[Request, Operation]] = {}  # the agent, the display
         self._terminal: Terminal | None = None
         self._raw = False  # the target makes the terminal; else it is ours, for line mode
         self._answer: Answer | None = None
@@ -133,10 +135,8 @@ class SessionChannel(Owner):
         elif name == b"window-change" and self._terminal is not None:
             self._terminal = self._terminal._replace(**codec.Size.parse(request.rest)._asdict())
             answer(True)
-        elif name == b"auth-agent-req@openssh.com":
-            self.relay.forwards.agent(self, answer)
-        elif name == b"x11-req":
-            self.relay.forwards.x11(self, request, answer)
+        elif name in (AGENT, X11):
+            answer(self._offer(request))
         else:
             answer(False)
 
@@ -162,6 +162,15 @@ class SessionChannel(Owner):
             session.note("terminal_refused", channel=self.channel.number)
             return False
         self._terminal = terminal
+        return True
+
+    def _offer(self, request: Request) -> bool:
+        """Whether the client may offer its agent or display; decided, and written down, with what is started."""
+        operation = self.relay.forwards.offered(request)
+        if operation is None or self.relay.session.foresee(operation).effect == "deny":
+            self.relay.session.note("offer_refused", request=request.name.decode())
+            return False
+        self._offers[request.name] = (request, operation)
         return True
 
     # --- the start
@@ -259,6 +268,10 @@ class SessionChannel(Owner):
     async def _start_program(self, program: Program, request: Request) -> None:
         """Send all that was judged with the command, and the command. Raises _Ended when the target does not run it."""
         requests = [Request(b"env", False, Variable(*pair).build()) for pair in self._environment.items()]
+        for offer, operation in self._offers.values():
+            await self._authorize(operation)
+            self.relay.forwards.offer(offer)
+            requests.append(Request(offer.name, False, offer.rest))
         if self._terminal is not None and self._raw:
             requests.append(Request(b"pty-req", True, self._terminal.build()))
         if await program.start([*requests, request], self._accept):

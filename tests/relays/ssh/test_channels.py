@@ -31,7 +31,8 @@ async def test_a_slow_reader_slows_the_target() -> None:
     held = line.relay.client.channels[channel].queued
     assert held == WINDOW - 10_000
     line.client(codec.CHANNEL_WINDOW_ADJUST, codec.TWO.pack(channel, held - 1))
-    assert line.to_target() == [] and line.relay.client.channels[channel].queued == 1
+    assert line.to_target() == []
+    assert line.relay.client.channels[channel].queued == 1
     line.client(codec.CHANNEL_WINDOW_ADJUST, codec.TWO.pack(channel, 1 << 20))
     (granted,) = line.to_target()
     assert (granted.name, granted.rest) == ("window", WINDOW)
@@ -42,8 +43,9 @@ async def test_a_slow_target_slows_the_client() -> None:
     channel, _ = await line.running(window=100)
     for _ in range(WINDOW // MAX_PACKET):
         line.data(channel, b"x" * MAX_PACKET)
-    assert line.to_client() == [] and len(text(line.to_target(), "data")) == 100
-    line.target(codec.CHANNEL_WINDOW_ADJUST, codec.TWO.pack(1, 0) if False else codec.TWO.pack(0, WINDOW))
+    assert line.to_client() == []
+    assert len(text(line.to_target(), "data")) == 100
+    line.target(codec.CHANNEL_WINDOW_ADJUST, codec.TWO.pack(0, WINDOW))
     assert [(each.name, each.rest) for each in line.to_client()] == [("window", WINDOW)]
 
 
@@ -87,7 +89,9 @@ async def test_packets_of_no_size_are_refused_on_both_ends(size: int) -> None:
     line.exec(channel, b"yes 1")
     await line.confirm(packet=size)
     found = line.to_client()
-    assert names(line.to_target()) == ["close"] and text(found).startswith(b"hopgate: ") and found[-1].name == "close"
+    assert names(line.to_target()) == ["close"]
+    assert text(found).startswith(b"hopgate: ")
+    assert found[-1].name == "close"
 
 
 async def test_data_is_cut_to_what_the_peer_takes() -> None:
@@ -135,11 +139,13 @@ async def test_what_breaks_a_channel_breaks_only_that(what: str) -> None:
     await settle()
     assert names(line.to_client())[-1] == "close"
     if what != "length":
-        assert len(line.session.withdrawn) == 1 and line.to_target() == []
+        assert len(line.session.withdrawn) == 1
+        assert line.to_target() == []
     line.to_target()
     line.data(other, b"still there")
     line.output(far, b"and back")
-    assert text(line.to_target(), "data") == b"still there" and text(line.to_client(), "data") == b"and back"
+    assert text(line.to_target(), "data") == b"still there"
+    assert text(line.to_client(), "data") == b"and back"
     assert line.near.ended == []
 
 
@@ -149,7 +155,8 @@ async def test_a_target_that_sends_too_much_ends_its_program() -> None:
     line.relay.client.full = True
     for _ in range(WINDOW // MAX_PACKET + 1):
         line.output(upstream, b"x" * MAX_PACKET)
-    assert names(line.to_target()) == ["close"] and line.near.ended == []
+    assert names(line.to_target()) == ["close"]
+    assert line.near.ended == []
 
 
 @pytest.mark.parametrize(
@@ -173,13 +180,16 @@ async def test_what_breaks_the_protocol_ends_the_connection(number: int, payload
     line = Line()
     line.open()
     line.client(number, payload)
-    assert len(line.near.ended) == 1 and line.far.aborted and line.to_target() == []
+    assert len(line.near.ended) == 1
+    assert line.far.aborted
+    assert line.to_target() == []
 
 
 async def test_a_message_that_is_not_known_is_said_to_be() -> None:
     line = Line()
     line.client(101, b"")
-    assert [each.name for each in line.near.sent] == ["unimplemented"] and line.near.ended == []
+    assert [each.name for each in line.near.sent] == ["unimplemented"]
+    assert line.near.ended == []
 
 
 async def test_channels_are_bounded_and_so_are_their_windows() -> None:
@@ -189,7 +199,8 @@ async def test_channels_are_bounded_and_so_are_their_windows() -> None:
         line.client(codec.CHANNEL_OPEN, Open(b"session", number, 1 << 20, MAX_PACKET, b"").build())
         (message,) = line.to_client()
         windows.append(message.rest.window if message.name == "open_confirmation" else 0)
-    assert windows[:8] == [WINDOW] * 8 and windows[8:] == [SMALL_WINDOW] * (MAX_CHANNELS - 8) + [0]
+    assert windows[:8] == [WINDOW] * 8
+    assert windows[8:] == [SMALL_WINDOW] * (MAX_CHANNELS - 8) + [0]
     assert sum(windows) <= WINDOW_BUDGET + MAX_CHANNELS * SMALL_WINDOW
 
 
@@ -199,7 +210,8 @@ async def test_who_sends_and_does_not_read_is_dropped() -> None:
     line.near.producer.pauseProducing()
     line.near.transport.unsent = MAX_UNSENT + 1
     line.client(codec.GLOBAL_REQUEST, Request(b"keepalive@openssh.com", True, b"").build())
-    assert line.near.ended == ["the peer sends and does not read"] and line.far.aborted
+    assert line.near.ended == ["the peer sends and does not read"]
+    assert line.far.aborted
 
 
 async def test_keepalives_and_unknown_global_requests_are_answered() -> None:
@@ -210,7 +222,8 @@ async def test_keepalives_and_unknown_global_requests_are_answered() -> None:
     assert names(line.to_client()) == ["global_failure"] * 4
     line.target(codec.GLOBAL_REQUEST, Request(b"hostkeys-00@openssh.com", False, b"").build())
     line.target(codec.GLOBAL_REQUEST, Request(b"keepalive@openssh.com", True, b"").build())
-    assert names(line.to_target()) == ["global_failure"] and line.to_client() == []
+    assert names(line.to_target()) == ["global_failure"]
+    assert line.to_client() == []
 
 
 async def test_no_more_sessions_means_no_more() -> None:
@@ -232,8 +245,10 @@ async def test_an_owner_that_fails_takes_only_its_channel(caplog: pytest.LogCapt
     line.relay.client.channels[channel].owner.data = fail  # type: ignore[method-assign]
     with caplog.at_level(logging.DEBUG):
         line.data(channel, b"secret input")
-    assert names(line.to_client()) == ["close"] and names(line.to_target()) == ["close"]
-    assert line.failures == ["relay"] and line.near.ended == []
+    assert names(line.to_client()) == ["close"]
+    assert names(line.to_target()) == ["close"]
+    assert line.failures == ["relay"]
+    assert line.near.ended == []
     line.data(other, b"goes on")
     assert text(line.to_target(), "data") == b"goes on"
 
@@ -253,7 +268,8 @@ async def test_a_session_that_ends_cuts_the_target_at_once_and_tells_the_client(
     line = Line()
     channel, _ = await line.running()
     line.relay._session_ended("killed by ops")
-    assert line.far.aborted and line.near.ended == []
+    assert line.far.aborted
+    assert line.near.ended == []
     line.data(channel, b"rm")
     assert line.to_target() == []
     await settle()

@@ -79,10 +79,12 @@ async def test_a_command_that_cannot_be_judged_does_not_run(broken: str) -> None
     line.exec(channel, b"uptime")
     await settle()
     found = line.to_client()
-    assert line.to_target() == [] and found[-1].name == "close"
+    assert line.to_target() == []
+    assert found[-1].name == "close"
     assert line.failures == ["relay"]
     if broken != "foresee":
-        assert text(found) == b"hopgate: the gateway failed to relay this\n" and status(found) == 126
+        assert text(found) == b"hopgate: the gateway failed to relay this\n"
+        assert status(found) == 126
 
 
 async def test_a_held_command_starts_only_after_approval_with_what_came_meanwhile() -> None:
@@ -120,7 +122,8 @@ async def test_a_held_command_that_is_denied_does_not_start() -> None:
     line.approve(replace(DENY, message="a reviewer denied this: not today (a1)"))
     await settle()
     found = line.to_client()
-    assert text(found) == b"hopgate: a reviewer denied this: not today (a1) (operation s1.1)\n" and status(found) == 126
+    assert text(found) == b"hopgate: a reviewer denied this: not today (a1) (operation s1.1)\n"
+    assert status(found) == 126
     assert line.to_target() == []
 
 
@@ -141,10 +144,12 @@ async def test_who_leaves_while_held_withdraws_the_card(how: str) -> None:
     assert len(line.session.withdrawn) == 1
     assert line.to_target() == []
     if how == "close":
-        assert names(line.to_client()) == ["close"] and line.relay.client.channels == {}
+        assert names(line.to_client()) == ["close"]
+        assert line.relay.client.channels == {}
     elif how == "target lost":
         found = line.to_client()
-        assert text(found) == b"hopgate: the target closed the connection\n" and status(found) == 255
+        assert text(found) == b"hopgate: the target closed the connection\n"
+        assert status(found) == 255
 
 
 @pytest.mark.parametrize("second", [b"exec", b"shell", b"subsystem"])
@@ -172,17 +177,20 @@ async def test_code_on_standard_input_is_judged_when_it_ends() -> None:
         for at in range(0, len(code), 3):
             line.data(channel, code[at : at + 3])
         await settle()
-        assert line.to_target() == [] and names(line.to_client()) == ["success"]
+        assert line.to_target() == []
+        assert names(line.to_client()) == ["success"]
         line.client(codec.CHANNEL_EOF, codec.UINT32.pack(channel))
         if not runs:
             await settle()
-            assert line.to_target() == [] and status(line.to_client()) == 126
+            assert line.to_target() == []
+            assert status(line.to_client()) == 126
             continue
         upstream = await line.confirm()
         line.target(codec.CHANNEL_SUCCESS, codec.UINT32.pack(upstream))
         await settle()
         sent = line.to_target()
-        assert names(sent) == ["request exec", *["data"] * 3, "eof"] and text(sent, "data") == code
+        assert names(sent) == ["request exec", *["data"] * 3, "eof"]
+        assert text(sent, "data") == code
         assert line.session.asked[-1].exact().text.endswith("uptime\n")  # type: ignore[misc]
 
 
@@ -194,7 +202,9 @@ async def test_too_much_code_is_refused_without_waiting_for_its_end() -> None:
         line.data(channel, b"x" * 30_000)
     await settle()
     found = line.to_client()
-    assert status(found) == 126 and b"bytes of code" in text(found) and line.to_target() == []
+    assert status(found) == 126
+    assert b"bytes of code" in text(found)
+    assert line.to_target() == []
 
 
 async def test_variables_go_along_where_a_rule_allows_and_count_in_the_approval() -> None:
@@ -242,7 +252,8 @@ async def test_a_target_that_opens_no_channel() -> None:
     line.target(codec.CHANNEL_OPEN_FAILURE, codec.Failure(opening.sender, 4, b"no").build())
     await settle()
     found = line.to_client()
-    assert text(found) == b"hopgate: the target does not open a channel for it\n" and status(found) == 126
+    assert text(found) == b"hopgate: the target does not open a channel for it\n"
+    assert status(found) == 126
 
 
 async def test_a_target_that_dies_in_the_middle_of_a_command() -> None:
@@ -252,7 +263,8 @@ async def test_a_target_that_dies_in_the_middle_of_a_command() -> None:
     line.relay.server.serviceStopped()
     found = line.to_client()
     assert names(found) == ["data", "error", "request exit-status", "close"]
-    assert text(found) == b"hopgate: the target closed the connection\n" and status(found) == 255
+    assert text(found) == b"hopgate: the target closed the connection\n"
+    assert status(found) == 255
     line.client(codec.CHANNEL_CLOSE, codec.UINT32.pack(channel))
     assert line.near.ended == ["the target closed the connection"]
 
@@ -283,14 +295,15 @@ async def test_a_client_that_closes_takes_its_program_along() -> None:
     line = Line()
     channel, upstream = await line.running()
     line.client(codec.CHANNEL_CLOSE, codec.UINT32.pack(channel))
-    assert names(line.to_target()) == ["close"] and names(line.to_client()) == ["close"]
+    assert names(line.to_target()) == ["close"]
+    assert names(line.to_client()) == ["close"]
     line.target(codec.CHANNEL_CLOSE, codec.UINT32.pack(upstream))
     assert line.relay.client.channels == line.relay.server.channels == {}
 
 
 async def test_injected_secrets_never_come_back_however_they_are_cut() -> None:
     line = Line(literals=(b"s3cret-of-the-target",))
-    channel, upstream = await line.running()
+    _channel, upstream = await line.running()
     for piece in (b"it is s3cret-o", b"f-the-tar", b"get, is it\n"):
         line.output(upstream, piece)
         line.output(upstream, piece, error=True)

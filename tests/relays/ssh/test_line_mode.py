@@ -50,17 +50,20 @@ async def ran(line: harness.Line, command: bytes, output: bytes = b"", code: int
 
 async def test_each_line_is_judged_and_runs_as_an_exec() -> None:
     line, channel = await shell()
-    assert names(line.to_client()) == ["success", "error"] and line.to_target() == []
+    assert names(line.to_client()) == ["success", "error"]
+    assert line.to_target() == []
     line.data(channel, b"uptime\nrm -rf /\necho do")
     line.data(channel, b"ne\n")
     await ran(line, b"uptime", b"up 3 days\n")
     found = line.to_client()
-    assert text(found, "data") == b"up 3 days\n" and b"`no` denies this: not that" in text(found)
+    assert text(found, "data") == b"up 3 days\n"
+    assert b"`no` denies this: not that" in text(found)
     await ran(line, b"echo done", b"done\n", 5)
     assert text(line.to_client(), "data") == b"done\n"
     line.client(codec.CHANNEL_EOF, U32(channel))
     found = line.to_client()
-    assert names(found) == ["request exit-status", "eof", "close"] and status(found) == 5
+    assert names(found) == ["request exit-status", "eof", "close"]
+    assert status(found) == 5
 
 
 async def test_the_directory_lasts_and_is_judged_with_every_line() -> None:
@@ -94,10 +97,12 @@ async def test_a_held_line_waits_and_can_be_taken_back() -> None:
     line.to_client()
     line.data(channel, b"restart db\r")
     await settle()
-    assert b"hopgate approvals approve a1" in text(line.to_client(), "data") and line.to_target() == []
+    assert b"hopgate approvals approve a1" in text(line.to_client(), "data")
+    assert line.to_target() == []
     line.data(channel, b"\x03")
     await settle()
-    assert len(line.session.withdrawn) == 1 and b"taken back" in text(line.to_client(), "data")
+    assert len(line.session.withdrawn) == 1
+    assert b"taken back" in text(line.to_client(), "data")
     line.data(channel, b"restart db\r")
     await settle()
     line.approve()
@@ -108,7 +113,8 @@ async def test_a_held_line_waits_and_can_be_taken_back() -> None:
 async def test_a_terminal_has_a_prompt_and_an_echo() -> None:
     line, channel = await shell(terminal=True)
     found = line.to_client()
-    assert names(found)[:2] == ["success", "success"] and b"build:~$ " in text(found, "data")
+    assert names(found)[:2] == ["success", "success"]
+    assert b"build:~$ " in text(found, "data")
     assert line.to_target() == []
     line.data(channel, b"uptmi\x7f\x7fime\rwho\r")
     await ran(line, b"uptime", b"up\n")
@@ -116,7 +122,8 @@ async def test_a_terminal_has_a_prompt_and_an_echo() -> None:
     line.ask(channel, b"window-change", codec.FOUR.pack(100, 30, 0, 0))
     line.data(channel, b"\x04")
     found = line.to_client()
-    assert names(found)[-3:] == ["request exit-status", "eof", "close"] and b"up\r\n" in text(found, "data")
+    assert names(found)[-3:] == ["request exit-status", "eof", "close"]
+    assert b"up\r\n" in text(found, "data")
 
 
 async def test_interrupting_a_line_that_runs() -> None:
@@ -130,7 +137,8 @@ async def test_interrupting_a_line_that_runs() -> None:
     assert [each.rest.name for each in line.to_target()] == [b"signal"]
     line.data(channel, b"\x03")
     await settle()
-    assert names(line.to_target())[-1] == "close" and b"build:~$ " in text(line.to_client(), "data")
+    assert names(line.to_target())[-1] == "close"
+    assert b"build:~$ " in text(line.to_client(), "data")
 
 
 async def test_a_target_that_goes_ends_the_shell() -> None:
@@ -138,7 +146,8 @@ async def test_a_target_that_goes_ends_the_shell() -> None:
     line.to_client()
     line.relay.server.serviceStopped()
     found = line.to_client()
-    assert text(found) == b"hopgate: the target closed the connection\n" and status(found) == 255
+    assert text(found) == b"hopgate: the target closed the connection\n"
+    assert status(found) == 255
     line.client(codec.CHANNEL_CLOSE, U32(channel))
     assert line.near.ended
 
@@ -155,7 +164,8 @@ async def test_code_that_would_come_from_the_terminal_does_not_run() -> None:
     await settle()
     line.data(channel, b"bash\n")
     await settle()
-    assert line.to_target() == [] and b"no input" in text(line.to_client())
+    assert line.to_target() == []
+    assert b"no input" in text(line.to_client())
 
 
 async def test_without_a_rule_there_is_no_shell_and_no_terminal() -> None:
@@ -165,7 +175,8 @@ async def test_without_a_rule_there_is_no_shell_and_no_terminal() -> None:
     line.ask(channel, b"shell")
     await settle()
     found = line.to_client()
-    assert names(found) == ["failure", "success", "error", "request exit-status", "eof", "close"] and status(found) == 126
+    assert names(found) == ["failure", "success", "error", "request exit-status", "eof", "close"]
+    assert status(found) == 126
     assert line.to_target() == []
 
 
