@@ -21,11 +21,10 @@ from relays.ssh.forwarding import AGENT, X11
 from relays.ssh.line_mode import LineMode
 from relays.ssh.program import Program
 from relays.ssh.running import Running
-from relays.ssh.transfers import is_transfer
 from relays.wire import RemoteProtocolError
 from rules.model import Decision, Operation
 from rules.shell.bounds import MAX_BYTES
-from rules.shell.command import takes_code_from_channel
+from rules.shell.command import is_file_transfer, takes_code_from_channel
 from rules.ssh import line_shell_operation, pty_operation, subsystem_operation
 
 if TYPE_CHECKING:
@@ -224,7 +223,7 @@ class SessionChannel(Owner):
         self._check(operation, decision)
         if self._raw:
             await self._authorize_terminal()
-        plain = self._terminal is None and is_transfer(operation, command)
+        plain = self._terminal is None and is_file_transfer(operation)
         program = self._program(decision, plain=plain)
         await self._start_program(program, Request(b"exec", True, codec.string(command)))
         return program

@@ -21,10 +21,13 @@ from rules.shell.facts import ShellFacts, shell_facts
 from rules.shell.programs import READS_NOTHING, RESERVED
 from rules.shell.read import REDIRECTS, WORDS, Context, Judge, Reader
 from rules.shell.redirections import Redirection
+from rules.shell.transfers import PROGRAMS as TRANSFERRING
+from rules.shell.transfers import Transfer, transfer_of
 from rules.shell.words import Holes, Misread, Word, whole_word, words_of
 from rules.shell.wrappers import Runs, basename, meaningful, runs
 
 SHELLS: Final = {"bash": True, "sh": False, "dash": False, "ash": False}  # those that are read, and whether they have all that bash has
+_NETWORK: Final = frozenset({"network"})
 CODE_FROM_CHANNEL: Final = "it runs what it reads from the channel"
 
 _ASSIGNMENT: Final = re.compile(rb"([A-Za-z_][A-Za-z0-9_]*)(?:\[([0-9]+)\])?\+?=")
@@ -64,6 +67,11 @@ def operation_of(command: bytes, shell: str = "bash", context: bytes = b"", stdi
 def takes_code_from_channel(operation: Operation) -> bool:
     """Whether some part is a shell or an interpreter that runs what the client sends as standard input."""
     return any(part.reason == CODE_FROM_CHANNEL for part in (operation, *operation.parts))
+
+
+def is_file_transfer(operation: Operation) -> bool:
+    """Whether an exec is nothing but the far end of scp, rsync or git: what it sends is no text to mask, but somebody's copy."""
+    return operation.complete and isinstance(operation.facts, ShellFacts) and operation.facts.transfer is not None
 
 
 def _found(command: bytes, shell: str, stdin: bytes | None) -> tuple[list[ShellFacts], str]:
@@ -207,7 +215,8 @@ class _Commands(Judge):
         reason = found.reason or self._inner(reader, found, context, facets, name)
         if reason:
             reader.doubt(reason)
-        self.parts.append(shell_facts((*context.chain, name), _joined(words), facets, reason))
+        transfer = None if reason or context.chain or not facets <= _NETWORK else _transfer(name, words)
+        self.parts.append(shell_facts((*context.chain, name), _joined(words), facets, reason, transfer))
 
     def _inner(self, reader: Reader, found: Runs, context: Context, facets: frozenset[str], name: str) -> str:
         """Queue what a command runs; why it is not known, or nothing."""
@@ -239,6 +248,12 @@ class _Commands(Judge):
                 reader.read(context.text, replace(inner, bash=SHELLS[shell], stdin="code" if follows else "null", text=None))
                 return ""
         return "it runs what another command or a file gives it"
+
+
+def _transfer(name: str, words: tuple[Word, ...]) -> Transfer | None:
+    if basename(name) not in TRANSFERRING or any(word.value is None for word in words):
+        return None
+    return transfer_of([word.value or "" for word in words])
 
 
 def _run(reader: Reader, source: bytes, nodes: list[Node], context: Context, end: int) -> list[Word]:

@@ -121,7 +121,7 @@ RUNNING_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
             "--open-files-in-pager", "--config", "--git-dir", "--work-tree"),
     "tar": ("-I", "-F", "--checkpoint-action", "--to-command", "--use-compress-program", "--rsh-command", "--rmt-command", "--info-script",
             "--new-volume-script"),
-    "rsync": ("-e", "--rsh", "--rsync-path"),
+    "rsync": ("-e", "--rsh", "--rsync-path", "--daemon", "--config", "-M", "--remote-option"),
     "scp": ("-S", "-o", "-F", "-D"),
     "sftp": ("-S", "-o", "-F", "-D", "-b"),
     "sort": ("--compress-program",),
