@@ -21,6 +21,7 @@ from relays.ssh.forwarding import AGENT, X11
 from relays.ssh.line_mode import LineMode
 from relays.ssh.program import Program
 from relays.ssh.running import Running
+from relays.ssh.sftp_channel import SftpChannel
 from relays.wire import RemoteProtocolError
 from rules.model import Decision, Operation
 from rules.shell.bounds import MAX_BYTES
@@ -243,8 +244,12 @@ class SessionChannel(Owner):
 
     async def _subsystem(self, name: bytes) -> Running:
         self._record(b"subsystem " + self.relay.hidden(name))
-        decision = await self._authorize(subsystem_operation(name, self._context()))
-        program = self._program(decision, plain=True)
+        context = self._context()
+        decision = await self._authorize(subsystem_operation(name, context))
+        if name == b"sftp":
+            program: Program = SftpChannel(self.relay, self.channel, self.label, decision, context)
+        else:
+            program = self._program(decision, plain=True)
         await self._start_program(program, Request(b"subsystem", True, codec.string(name)))
         return program
 
