@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from hopgate.addresses import refused_target
 from hopgate.errors import Denied, Expired, Unauthenticated, Unavailable
 from hopgate.flow_format import TcpConnection
 from relays.commands import (
@@ -29,6 +26,7 @@ from relays.commands import (
     Verifier,
     Work,
 )
+from relays.dial import dial, why
 from relays.legs import ServerLeg
 from relays.tls import client_context, described, server_context
 from relays.transcript import Transcript
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
     from hopgate.services import Services
     from hopgate.sessions import Session
     from relays.driver import Driver
-
-CONNECT_SECONDS: Final = 10.0  # for name resolution and all addresses together
 
 
 async def answer(driver: Driver, command: Blocking) -> Any:
@@ -139,38 +135,11 @@ async def _lease(driver: Driver) -> Lease:
 
 async def _connect(driver: Driver) -> None:
     """Dial where the session's grant leads, and nowhere else."""
-    session = _session(driver)
-    if session.grant.connection != session.connection.name:  # raises when the session is over
-        raise Denied("the grant is for another connection")
-    target = session.connection.address
     loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-            address = await _dial(driver, session.connection.name, list(dict.fromkeys(each[4][:2] for each in found)))
-    except TimeoutError:
-        raise Unavailable(f"connection {session.connection.name}: the target does not answer") from None
-    except OSError as error:
-        raise Unavailable(f"connection {session.connection.name}: {_why(error)}") from None
+    address = await dial(_session(driver), lambda: LoopTransport(ServerLeg(driver), loop))
     driver.relay.server_address = address
     if driver.transcript is not None:
         driver.transcript.connection = replace(driver.transcript.connection, server=address, connected=time.time())
-
-
-async def _dial(driver: Driver, name: str, addresses: list[tuple[Any, ...]]) -> tuple[str, int]:
-    loop = asyncio.get_running_loop()
-    failure: OSError = OSError("its name has no address")
-    for host, port in addresses:
-        if reason := refused_target(str(host)):  # a name may lead anywhere by the time that it is resolved
-            raise Unavailable(f"connection {name}: its address {reason}")
-        leg = ServerLeg(driver)
-        try:
-            await loop.create_connection(lambda leg=leg: LoopTransport(leg, loop), host, port)  # type: ignore[misc]
-        except OSError as error:
-            failure = error
-            continue
-        return str(host), int(port)
-    raise failure
 
 
 async def _start_tls(driver: Driver, command: StartTLS) -> TLS:
@@ -190,17 +159,7 @@ async def _start_tls(driver: Driver, command: StartTLS) -> TLS:
         spoken = await leg.transport.start_tls(context, server_side=side == CLIENT, server_hostname=hostname)
     except (OSError, TimeoutError) as error:
         whom = "with the client" if side == CLIENT else f"with the target of {_session(driver).connection.name}"
-        raise Unavailable(f"the TLS handshake {whom} failed: {_why(error)}") from None
+        raise Unavailable(f"the TLS handshake {whom} failed: {why(error)}") from None
     found = described(spoken, server_side=side == CLIENT)
     driver.upgraded(side, found)
     return found
-
-
-def _why(error: Exception) -> str:
-    """A short reason without addresses or what the peer sent."""
-    reason = getattr(error, "verify_message", "") or getattr(error, "reason", "")
-    if not reason:
-        # asyncio writes addresses into `strerror`
-        known = isinstance(error, OSError) and error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno) if known else type(error).__name__  # type: ignore[attr-defined]
-    return str(reason).lower().replace("_", " ")

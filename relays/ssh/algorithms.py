@@ -6,6 +6,7 @@ import struct
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
+from twisted.conch.ssh._kex import getSupportedKeyExchanges
 from twisted.conch.ssh.common import getNS
 from twisted.conch.ssh.keys import Key
 
@@ -13,7 +14,7 @@ from relays.ssh.ciphers import CTR_KEYS, GCM_KEYS, MACS
 
 HYBRID: Final = b"mlkem768x25519-sha256"  # post-quantum; OpenSSH from 9.9 on prefers it
 KEX: Final = (
-    HYBRID,
+    *([HYBRID] if HYBRID in getSupportedKeyExchanges() else []),  # from version 48 of the library `cryptography` on
     b"curve25519-sha256",
     b"curve25519-sha256@libssh.org",
     b"ecdh-sha2-nistp256",

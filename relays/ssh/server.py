@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.conch.ssh.common import NS, getNS
@@ -15,7 +16,7 @@ from twisted.conch.ssh.transport import SSHServerTransport
 
 from hopgate.tasks import spawn
 from relays.ssh import algorithms
-from relays.ssh.ciphers import CTR_KEYS, GCM_KEYS
+from relays.ssh.ciphers import GCM_KEYS
 from relays.ssh.login import Login
 from relays.ssh.negotiation import KexInit
 from relays.ssh.packets import EXT_INFO, KEX_INIT, MAX_PACKET, SERVICE_ACCEPT, SERVICE_REQUEST, one_line
@@ -103,7 +104,7 @@ class ServerTransport(Transport, SSHServerTransport):  # type: ignore[misc]
         kex = (*algorithms.KEX, algorithms.EXT_INFO_SERVER, algorithms.STRICT_SERVER)
         theirs = self.their_offer
         ciphers = algorithms.CIPHERS
-        if theirs is not None and not {*theirs.ciphers_out} & {*theirs.ciphers_in} & {*GCM_KEYS} == set():
+        if theirs is not None and not ({*theirs.ciphers_out} & {*theirs.ciphers_in}).isdisjoint(GCM_KEYS):
             ciphers = tuple(GCM_KEYS)
         return KexInit.both(kex, (HOST_KEY_ALGORITHM,), ciphers)
 
@@ -160,8 +161,6 @@ class ServerTransport(Transport, SSHServerTransport):  # type: ignore[misc]
         self.after("expiry", min(max(moment - now, 0.0), _LONGEST_TIMER), lambda: self._expired(moment))
 
     def _expired(self, moment: float) -> None:
-        import time
-
         now = time.time()
         if now >= moment:
             self.end("what you logged in with has expired: get a new one")
@@ -170,4 +169,3 @@ class ServerTransport(Transport, SSHServerTransport):  # type: ignore[misc]
 
 
 _LONGEST_TIMER: Final = 60.0  # seconds between looks at the clock
-_unused: Any = CTR_KEYS

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 KEX_FAILED: Final = 3  # SSH_DISCONNECT_KEY_EXCHANGE_FAILED
 EXCHANGE_SECONDS: Final = 30.0  # for a key exchange
 EXCHANGES: Final = 32  # key exchanges that a peer may start at once, and one more for each of:
-EXCHANGE_BYTES: Final = 256 << 10  # traffic, and
-EXCHANGE_PAUSE: Final = 1.0  # seconds
+EXCHANGE_BYTES: Final = (
+    16 << 10
+)  # traffic (OpenSSH 9.2 with RekeyLimit=512K starts one with each full packet: it adds bytes to blocks), and
+EXCHANGE_PAUSE: Final = 1.0  # and seconds
 _LETTERS: Final = (b"A", b"B", b"C", b"D", b"E", b"F")  # RFC 4253 section 7.2
 
 

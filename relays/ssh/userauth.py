@@ -13,7 +13,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from struct import error as StructError
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.conch.ssh.common import NS, getNS
 from twisted.conch.ssh.service import SSHService
@@ -21,7 +21,6 @@ from twisted.conch.ssh.service import SSHService
 from hopgate.errors import HopgateError, Unauthenticated
 from hopgate.identity import Identity
 from hopgate.tasks import spawn
-from relays.ssh import algorithms
 from relays.ssh.login import Ceilings, Login
 from relays.ssh.quiet import QUIET
 from relays.wire import RemoteProtocolError
@@ -37,7 +36,6 @@ OFFERS: Final = 20  # keys that are only asked about: an agent may hold many
 WAITING: Final = 8  # requests that came while one is being checked
 CUT: Final = 1023  # bytes at which OpenSSH cuts what is typed at a prompt; programs type there too
 PROMPT: Final = b"Token: "
-NO_CLOCK_SKEW: Final = 0.0
 
 _CUT_MESSAGE: Final = (
     "the token was cut off after 1023 bytes, as ssh does: exchange it for a short one (hopgate token exchange, or POST /oauth/token)"
@@ -210,6 +208,3 @@ class UserAuth(SSHService):
         except UnicodeDecodeError:
             connection = request.user.decode("latin-1")  # which no connection is called
         return Login(principal, connection, self.server.peer, expires_at, ceilings)
-
-
-_unused: Any = algorithms
