@@ -144,6 +144,11 @@ class Program(Running, Owner):
         if self._over or not self._started:
             return  # whoever waits for it to start says so
         self._over = True
+        if self.relay.ending:
+            # the connection ends with one line about it: a channel that closed before would let the client go without
+            self._rest(send=False)
+            self._ended("ended by the gateway")
+            return
         self._rest()
         if not self._exit and self.relay.server.over:
             # a target that dies says nothing, and somebody would look for the fault at the gateway

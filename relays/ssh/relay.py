@@ -230,6 +230,9 @@ class SSHRelay:
             return
         self._closed = True
         self._cut_target()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # a card that nobody waits for is withdrawn first
         session = self.session
         if hasattr(self, "transcript"):
             self.transcript.flush()
@@ -237,6 +240,11 @@ class SSHRelay:
         session.busy -= 1
         with contextlib.suppress(HopgateError):
             await session.close(self._ending or reason or "the connection was closed")
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is us who end it."""
+        return bool(self._ending)
 
     @property
     def _name(self) -> str:

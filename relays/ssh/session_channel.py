@@ -155,11 +155,13 @@ class SessionChannel(Owner):
         """Whether there may be a terminal; decided, and written down, with what is started in it."""
         if self._terminal is not None or not self.relay.login.ceilings.pty:
             return False
-        session = self.relay.session
-        if session.foresee(pty_operation(terminal.term)).effect != "deny":
+        session, operation = self.relay.session, pty_operation(terminal.term)
+        decision = session.foresee(operation)
+        if decision.effect != "deny":
             self._raw = True
         elif session.foresee(line_shell_operation()).effect == "deny":
             session.note("terminal_refused", channel=self.channel.number)
+            self._tell(f"no terminal (ssh -T goes without one): {told.denied(decision, operation)}")
             return False
         self._terminal = terminal
         return True

@@ -81,9 +81,7 @@ class Gateway(SshWorld):
     async def program(self, *words: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
         """Another program that runs ssh: scp, sftp, rsync, git."""
         environment = {**self.openssh.environment(self._token), **more.pop("environment", {})}
-        return await asyncio.to_thread(
-            lambda: subprocess.run(words, env=environment, capture_output=True, timeout=60, check=False, **more)
-        )
+        return await asyncio.to_thread(lambda: subprocess.run(words, env=environment, capture_output=True, timeout=60, check=False, **more))
 
     async def pending(self) -> Any:
         """The approval that somebody waits for, as soon as there is one."""

@@ -175,7 +175,7 @@ async def test_without_a_rule_there_is_no_shell_and_no_terminal() -> None:
     line.ask(channel, b"shell")
     await settle()
     found = line.to_client()
-    assert names(found) == ["failure", "success", "error", "request exit-status", "eof", "close"]
+    assert names(found) == ["error", "failure", "success", "error", "request exit-status", "eof", "close"]
     assert status(found) == 126
     assert line.to_target() == []
 
