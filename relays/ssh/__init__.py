@@ -1,1 +1,1 @@
-"""SSH: what happens between an authenticated client and its target."""
+"""SSH: Conch's protocols on the loop's transports, with the algorithms, limits and checks that Conch lacks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from rules.masking.literals import SHORTEST
 from rules.masking.result import Counts
 from rules.masking.scanner import Found, Scanner
 
@@ -21,6 +22,7 @@ _OPENER_LENGTH: Final = 160
 _KEY_BEGIN: Final = re.compile(rb"-{4,5} ?BEGIN [0-9A-Z ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-Lines: [0-9]{1,6}")
 _KEY_END: Final = re.compile(rb"-{4,5} ?END |Private-MAC:")
 _KEY_END_LENGTH: Final = 12
+_KEY_PARTIAL: Final = re.compile(rb"-{4,5} ?BEGIN[A-Z0-9 -]{0,60}\Z")
 
 
 class TextStream:
@@ -44,6 +46,23 @@ class TextStream:
             return data
         self._held += data
         return self._released(final=False)
+
+    @property
+    def holding(self) -> bool:
+        """Whether something is held back that `idle` may let go."""
+        return bool(self._held) and not self._in_key
+
+    def idle(self) -> bytes:
+        """What waits for the next word that does not come: a prompt, say. What may be the beginning of a known secret or of a key stays."""
+        if not self.holding:
+            return b""
+        begin = _KEY_PARTIAL.search(self._held) if self._key is not None else None
+        cut = min(len(self._held) if begin is None else begin.start(), self._scanner.literals.open_tail(self._held))
+        kept = self._held[cut:] if len(self._held) - cut >= SHORTEST else b""
+        self._held = self._held[: len(self._held) - len(kept)]
+        shown = self._released(final=True)
+        self._held += kept
+        return shown
 
     def finish(self) -> bytes:
         return self._released(final=True)

@@ -27,7 +27,7 @@ class Context:
 
     facets: frozenset[str] = _NO_FACETS
     chain: tuple[str, ...] = ()
-    stdin: str = "channel"  # "channel", "pipe", "file", "null", "text"
+    stdin: str = "channel"  # "channel", "pipe", "file", "null", "text", "code" (the rest of the text that it stands in itself)
     text: bytes | None = None  # of "text", where it is known
     depth: int = 0
     bash: bool = True  # False: what only bash has is not understood

@@ -15,8 +15,11 @@ state: ./var
 rules: [my.yaml]
 identity: {issuers: [{name: local, local: true}]}
 connections:
-  - {name: build, kind: ssh, target: "a:9", host_key: "ssh-ed25519 A", shell: bash, credential: {username: ops, private_key: "${secret:b}"}}
-  - {name: other, kind: ssh, target: "127.0.0.1:9", host_key: "ssh-ed25519 AAAA", credential: {username: ops, password: "${secret:build}"}}
+  - {name: build, kind: ssh, target: "a:9", host_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN9Y/EwdzC2ONg8tIk0tLy9TUxOYGaqoWe+LtTZmO3ej",
+     shell: bash, credential: {username: ops, private_key: "${secret:b}"}}
+  - {name: other, kind: ssh, target: "127.0.0.1:9",
+     host_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN9Y/EwdzC2ONg8tIk0tLy9TUxOYGaqoWe+LtTZmO3ej",
+     credential: {username: ops, password: "${secret:build}"}}
 listen: {http: "127.0.0.1:18080"}
 approvals: {reviewers: [ops]}
 """
