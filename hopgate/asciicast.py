@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from hopgate.terminal_text import TerminalText, shows
 
 VERSION: Final = 2
+CAST: Final = "asciicast"  # in a flow's metadata: the number of the terminal whose lines its messages are
 MAX_SIZE: Final = 1000  # columns or rows
 MAX_LINE: Final = 1 << 20  # characters of one line when it is read
 MAX_MARKER: Final = 1000  # characters

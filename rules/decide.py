@@ -26,25 +26,9 @@ def decide(operation: Operation, principal: Principal, connection: Connection, r
 
     A response-phase operation is denied or allowed (it was already executed) and carries every mask that applies to it.
     """
-    if operation.kind == "ssh" and operation.facts.get("action") == "exec":
-        return _command(operation, principal, connection, rules)
-    return _fresh(operation, principal, connection, rules)
-
-
-def _fresh(operation: Operation, principal: Principal, connection: Connection, rules: RuleSet) -> Decision:
     if operation.parts:
         return _parts(operation, principal, connection, rules)
     return _one(operation, principal, connection, rules)
-
-
-def _command(operation: Operation, principal: Principal, connection: Connection, rules: RuleSet) -> Decision:
-    """The same object, under the same rules, for the same principal on the same connection: what was decided before.
-
-    `rules.shell.command.known_operation` gives the same object for the same command line.
-    """
-    candidates = rules.candidates("ssh", operation.phase, principal, connection)
-    found = candidates.decided(operation)
-    return found if found is not None else candidates.remember(operation, _fresh(operation, principal, connection, rules))
 
 
 def _one(operation: Operation, principal: Principal, connection: Connection, rules: RuleSet) -> Decision:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rules.match import Get, Test, Truth, guarded
-from rules.model import UNKNOWN, Connection, Decision, Operation, Principal
+from rules.model import UNKNOWN, Connection, Decision, Principal
 from rules.patterns import is_literal
 from rules.rule import Rule
 
@@ -19,7 +19,6 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _WORDS: Final = ("verbs", "effects", "unbounded")
 _CACHED_SELECTIONS: Final = 4096
 _CACHED_DECISIONS: Final = 4096
-_CACHED_OPERATIONS: Final = 512
 
 
 @dataclass(slots=True, eq=False)
@@ -47,21 +46,8 @@ class Candidates:
         self.doubtful = frozenset(rule for rule, truth in truths if truth is UNKNOWN)
         self._root = _Node()
         self._selections: dict[tuple[object, ...], Selection] = {}
-        self._decided: dict[int, tuple[Operation, Decision]] = {}  # by id; the operation is kept alive, or another could get its id
         for rule in self.rules:
             self._root.insert(rule)
-
-    def decided(self, operation: Operation) -> Decision | None:
-        """What was decided about this very object before."""
-        found = self._decided.get(id(operation))
-        return found[1] if found is not None else None
-
-    def remember(self, operation: Operation, decision: Decision) -> Decision:
-        """Keep a decision that depends on nothing but the operation and these rules."""
-        if len(self._decided) >= _CACHED_OPERATIONS:
-            self._decided.clear()
-        self._decided[id(operation)] = (operation, decision)
-        return decision
 
     def select(self, complete: bool, path: object = None, method: object = None) -> Selection:
         """Every rule that can be anything but false; all of them where path or method is not known."""

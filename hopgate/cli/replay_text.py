@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hopgate.asciicast import BadCast, Event, Header, read_cast
+from hopgate.asciicast import CAST, BadCast, Event, Header, read_cast
 from hopgate.cli.output import visible
 from hopgate.flow_reading import BadFlow
 from hopgate.terminal_text import RESET
 
-CAST: Final = "asciicast"  # in a flow's metadata: the number of the terminal whose events its messages are
 SHOWN_BODY: Final = 4096  # characters of one body
 _TEXTUAL: Final = ("text/", "application/json", "application/x-www-form-urlencoded", "application/xml", "application/problem")
 

@@ -6,7 +6,6 @@ wrappers, `sh -c`, `eval`, `trap`, `find -exec`, `xargs` and here-documents hand
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 from collections.abc import Callable
@@ -28,7 +27,6 @@ from rules.shell.words import Holes, Misread, Word, whole_word, words_of
 from rules.shell.wrappers import Runs, basename, meaningful, runs
 
 SHELLS: Final = {"bash": True, "sh": False, "dash": False, "ash": False}  # those that are read, and whether they have all that bash has
-MAX_REMEMBERED: Final = 4 << 10  # bytes of a command line that is kept
 _NETWORK: Final = frozenset({"network"})
 CODE_FROM_CHANNEL: Final = "it runs what it reads from the channel"
 
@@ -64,16 +62,6 @@ def operation_of(command: bytes, shell: str = "bash", context: bytes = b"", stdi
         exact=exact,
         title=title,
     )
-
-
-@functools.lru_cache(maxsize=512)
-def _remembered(command: bytes, shell: str, context: bytes) -> Operation:
-    return operation_of(command, shell, context)
-
-
-def known_operation(command: bytes, shell: str = "bash", context: bytes = b"") -> Operation:
-    """`operation_of`, and the very same object for what was read lately: what is decided about it is then known, too."""
-    return _remembered(command, shell, context) if len(command) <= MAX_REMEMBERED else operation_of(command, shell, context)
 
 
 def takes_code_from_channel(operation: Operation) -> bool:

@@ -13,7 +13,6 @@ from rules.decide import decide
 from rules.http import HttpFacts, request_operation, response_operation
 from rules.model import UNKNOWN, Connection, Limits, Operation, Principal
 from rules.ruleset import RuleSet
-from rules.shell.command import known_operation
 from tests.rules.given import AGENT, BILLING, JSON, Given, judged, of, request, rules_of, sql
 
 ALLOW = "{on: http, effect: allow}"
@@ -566,26 +565,3 @@ def test_a_body_number_is_compared_exactly() -> None:
         ("1e999", "deny"),
     ]:
         assert judged(request("POST", "/", JSON, body=b'{"amount": %s}' % amount.encode()), rules).effect == expected, amount
-
-
-def test_a_command_that_was_decided_is_decided_again_by_other_rules_and_for_others() -> None:
-    operation = known_operation(b"rm x")
-    assert operation is known_operation(b"rm x")
-    assert operation is not known_operation(b"rm x", "sh")
-    assert operation is not known_operation(b"rm x", "bash", b"root")
-    host, other = Connection("host", "ssh"), Connection("other", "ssh")
-    allow = rules_of("{on: ssh, where: {connections: [host]}, who: {groups: [agents]}, effect: allow}")
-    deny = rules_of("{on: ssh, effect: deny}")
-    person = Principal("corp", "agent-1", frozenset({"people"}))
-    for _ in range(2):
-        assert judged(operation, allow, connection=host).effect == "allow"
-        assert judged(operation, allow, connection=other).effect == "deny"
-        assert judged(operation, allow, person, host).effect == "deny"
-        assert judged(operation, deny, connection=host).effect == "deny"
-        assert judged(known_operation(b"rm y"), allow, connection=host).effect == "allow"
-    assert judged(operation, allow, connection=host) is judged(operation, allow, connection=host)
-
-
-def test_long_command_lines_are_not_kept() -> None:
-    line = b"ls " + b"x" * 5000
-    assert known_operation(line) is not known_operation(line)
