@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,20 @@ def host_key(state: Path, *, create: bool = True) -> Ed25519PrivateKey:
 def user_ca(state: Path, *, create: bool = True) -> Ed25519PrivateKey:
     """What signs user certificates, made once. Raises Misconfigured."""
     return ed25519_key(state / "keys" / USER_CA, create=create)
+
+
+def user_ca_stamp(state: Path) -> tuple[int, int] | None:
+    """Changes when the authority's file does; None while there is none."""
+    try:
+        found = (state / "keys" / USER_CA).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def public_blob(key: Ed25519PrivateKey) -> bytes:
+    """The public half as it goes over the wire, RFC 8709 section 4."""
+    return base64.b64decode(public_line(key).split()[1])
 
 
 def public_line(key: Ed25519PrivateKey) -> str:

@@ -32,7 +32,7 @@ from hopgate.health import HealthServer
 from hopgate.proxy_process import SHARED_PORT, SUPERVISOR
 from hopgate.state_lock import StateLock
 
-RELAYED: Final = ("postgres",)  # of listen:, what `python -m relays` speaks
+RELAYED: Final = ("postgres", "ssh")  # of listen:, what `python -m relays` speaks
 METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 START_SECONDS: Final = 30.0  # a proxy that does not listen by then is taken for hanging
 STOP_SECONDS: Final = 10.0  # grace between SIGTERM and SIGKILL; held requests are answered in it

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from hopgate.addresses import PRIVATE_NETWORKS, refused_target
 from hopgate.config.connections import ConnectionConfig, parse_authority, parse_target
 from hopgate.config.model import HttpListener, IssuerConfig, ListenConfig, TLSConfig
+from hopgate.config.ssh import ssh_target_findings
 from hopgate.config.yaml import Location
-from hopgate.ssh_host_keys import parse_host_key
 from rules.patterns import BadPattern, compile_text
 
 type Finding = tuple[Location, str]
@@ -134,22 +134,9 @@ def connection_findings(connection: ConnectionConfig) -> Iterator[Finding]:
         if key in connection.model_fields_set and connection.kind not in kinds:
             yield (key,), f"does not go with kind {connection.kind}, only with {', '.join(kinds)}"
     if connection.kind == "ssh":
-        yield from _ssh_findings(connection)
+        yield from ssh_target_findings(connection)
     if connection.credential is not None:
         yield from _credential_findings(connection)
-
-
-def _ssh_findings(connection: ConnectionConfig) -> Iterator[Finding]:
-    if not connection.host_key:
-        yield ("host_key",), "is required for kind ssh: the target's public key, as ssh-keyscan prints it"
-    for index, line in enumerate(connection.host_key):
-        try:
-            parse_host_key(line)
-        except ValueError as error:
-            yield ("host_key", index), str(error)
-    credential = connection.credential
-    if credential is None or credential.username is None or (credential.password is None and credential.private_key is None):
-        yield ("credential",), "is required for kind ssh: a username, and a private_key or password"
 
 
 def _credential_findings(connection: ConnectionConfig) -> Iterator[Finding]:

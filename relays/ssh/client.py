@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +18,7 @@ from twisted.conch.ssh.transport import SSHClientTransport
 from hopgate.errors import Unavailable
 from hopgate.ssh_certificates import read_certificate
 from hopgate.ssh_host_keys import HostKey
+from hopgate.ssh_identity import fingerprint
 from relays.dial import dial
 from relays.ssh import algorithms
 from relays.ssh.negotiation import Agreed, KexInit
@@ -212,8 +212,3 @@ def check_host_key(blob: bytes, algorithm: bytes, pins: tuple[HostKey, ...], hos
     if key is None or key.sshType() != algorithms.key_format(algorithm.removesuffix(algorithms.CERTIFIED)):
         raise HostKeyRefused("the target's host key is not of the kind that was agreed on")
     return key
-
-
-def fingerprint(blob: bytes) -> str:
-    """`SHA256:…` as ssh-keygen -l shows it."""
-    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")

@@ -16,11 +16,15 @@ from struct import error as StructError
 from typing import TYPE_CHECKING, Final
 
 from twisted.conch.ssh.common import NS, getNS
+from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.service import SSHService
 
+from hopgate.claims import LEEWAY
 from hopgate.errors import HopgateError, Unauthenticated
 from hopgate.identity import Identity
+from hopgate.ssh_certificates import read_certificate
 from hopgate.tasks import spawn
+from relays.ssh import algorithms
 from relays.ssh.login import Ceilings, Login
 from relays.ssh.quiet import QUIET
 from relays.wire import RemoteProtocolError
@@ -149,13 +153,14 @@ class UserAuth(SSHService):
         if wrong.told:
             self.server.tell(wrong.told)
         self._wrong += wrong.counts
-        if self._wrong >= ATTEMPTS:
+        self._offered += not wrong.counts
+        if self._wrong >= ATTEMPTS or self._offered > OFFERS:
             self.server.end(wrong.told or "too many wrong logins", 14)
             return
         self.server.send(FAILURE, NS(b",".join(self._methods())), b"\0")
 
     def _methods(self) -> list[bytes]:
-        return [b"publickey", b"password", b"keyboard-interactive"]
+        return [*([b"publickey"] if self.identity.ssh.accepts else []), b"password", b"keyboard-interactive"]
 
     # --- the methods
 
@@ -197,14 +202,59 @@ class UserAuth(SSHService):
         except UnicodeDecodeError:
             raise Wrong from None
         principal = await self.identity.verify(text.strip(), peer=self.server.peer)
-        return self._login(request, principal, principal.expires_at, Ceilings())
+        return self._login(request, principal, principal.expires_at + LEEWAY, Ceilings())
 
     async def _publickey(self, request: Request) -> Login | None:
-        raise Wrong(counts=False)
+        """RFC 4252 section 7: first the question whether a key would do, then the proof that it is the client's."""
+        signed, (algorithm, blob, rest) = request.data[0], getNS(request.data[1:], 2)
+        if algorithm not in algorithms.SIGNATURES:
+            raise Wrong(counts=False)  # ssh-rsa with SHA-1, DSA, keys of hardware
+        certified = algorithm.endswith(algorithms.CERTIFIED)
+        if getNS(blob)[0] != algorithms.key_format(algorithm):
+            raise Wrong(counts=False)
+        try:
+            login = self._certified(request, blob) if certified else self._keyholder(request, blob)
+        except Unauthenticated as error:
+            # that one of many keys is not registered is no news; what is wrong with a certificate is
+            raise Wrong(error.message if certified else "", counts=bool(signed)) from None
+        if not signed:
+            self.server.send(PK_OK, NS(algorithm), NS(blob))
+            return None
+        (signature, _) = getNS(rest)
+        key = certificate_key(blob) if certified else algorithms.load_public(blob)
+        session = self.server.sessionID
+        proved = NS(session or b"") + bytes((REQUEST,)) + NS(request.user) + NS(request.service) + NS(b"publickey") + b"\1"
+        if key is None or session is None or not algorithms.verify(key, algorithm, signature, proved + NS(algorithm) + NS(blob)):
+            raise Wrong("the signature is wrong")
+        return login
+
+    def _keyholder(self, request: Request, blob: bytes) -> Login:
+        name = _connection(request)
+        principal = self.identity.ssh.keyholder(blob, connection=name, peer=self.server.peer)
+        return self._login(request, principal, principal.expires_at, Ceilings())
+
+    def _certified(self, request: Request, blob: bytes) -> Login:
+        found = self.identity.ssh.certified(blob, connection=_connection(request), peer=self.server.peer)
+        ceilings = Ceilings(
+            pty="pty" in found.permits,
+            port_forwarding="port-forwarding" in found.permits,
+            agent="agent-forwarding" in found.permits,
+            x11="x11-forwarding" in found.permits,
+            force_command=found.force_command,
+        )
+        return self._login(request, found.principal, found.expires_at, ceilings)
 
     def _login(self, request: Request, principal: Principal, expires_at: float, ceilings: Ceilings) -> Login:
-        try:
-            connection = request.user.decode()
-        except UnicodeDecodeError:
-            connection = request.user.decode("latin-1")  # which no connection is called
-        return Login(principal, connection, self.server.peer, expires_at, ceilings)
+        return Login(principal, _connection(request), self.server.peer, expires_at, ceilings)
+
+
+def _connection(request: Request) -> str:
+    return request.user.decode("utf-8", "backslashreplace")  # no connection is called what this makes of other bytes
+
+
+def certificate_key(blob: bytes) -> Key | None:
+    """The key that a certificate is for; None when it cannot be used."""
+    try:
+        return algorithms.load_cryptography(read_certificate(blob)[0].public_key())
+    except ValueError:
+        return None
