@@ -20,6 +20,7 @@ _OPENERS: Final = re.compile(
 )
 _OPENER_LENGTH: Final = 160
 _KEY_BEGIN: Final = re.compile(rb"-{4,5} ?BEGIN [0-9A-Z ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-Lines: [0-9]{1,6}")
+_KEY_WORDS: Final = (b"PRIVATE KEY", b"Private-Lines: ")  # in each that matches: looked for ten times as fast
 _KEY_END: Final = re.compile(rb"-{4,5} ?END |Private-MAC:")
 _KEY_END_LENGTH: Final = 12
 _KEY_PARTIAL: Final = re.compile(rb"-{4,5} ?BEGIN[A-Z0-9 -]{0,60}\Z")
@@ -72,7 +73,8 @@ class TextStream:
         while self._key is not None:
             if self._in_key and not self._leave_key(final=final):
                 return b"".join(pieces)
-            if (begin := _KEY_BEGIN.search(self._held)) is None:
+            held = self._held
+            if not any(word in held for word in _KEY_WORDS) or (begin := _KEY_BEGIN.search(held)) is None:
                 break
             pieces += [self._words(begin.end(), final=True), self._key.of_bytes(b"")]
             self.counts.add(self._key.rule)
