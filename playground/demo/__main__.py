@@ -24,7 +24,7 @@ from playground.demo.report import Report
 from playground.demo.stage import Failed, Stage
 from playground.ssh_host import missing as ssh_missing
 
-AGENT_SECONDS = 120.0
+AGENT_SECONDS = 300.0
 
 
 class WholeStage(DatabaseStage, HostStage):

@@ -26,7 +26,7 @@ async def converse(order: dict[str, Any]) -> None:
 
     # the executor starts this program instead of the runtime's own Python: it becomes another user first
     environment: Any = SimpleNamespace(env_exe=order["program"], bin_path=str(Path(order["program"]).parent)) if order["program"] else None
-    async with LocalCommandLineCodeExecutor(work_dir=order["work"], timeout=90, virtual_env_context=environment) as executor:
+    async with LocalCommandLineCodeExecutor(work_dir=order["work"], timeout=200, virtual_env_context=environment) as executor:
         writer = AssistantAgent(
             "writer", model_client=ReplayChatCompletionClient(messages(order["origin"], order["psql"], order["database"], order["host"]))
         )
