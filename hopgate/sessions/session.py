@@ -189,9 +189,9 @@ class Session:
         if (refusal := self.allowance.take()) is not None:
             return refusal
         rules = self._sessions.rules.current
-        if known is not None and known.version == rules.version and not rules.depends_on_time_or_peer:
-            if known.effect == "allow" and not known.approval:
-                return known
+        current = known is not None and known.version == rules.version and not rules.depends_on_time_or_peer
+        if known is not None and current and known.effect == "allow" and not known.approval:
+            return known
         return decide(operation, self.principal, self.view, rules)
 
     def _check(self) -> None:

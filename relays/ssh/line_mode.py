@@ -28,7 +28,6 @@ from rules.shell.command import takes_code_from_channel
 
 if TYPE_CHECKING:
     from hopgate.asciicast import Cast
-
     from relays.ssh.relay import SSHRelay
 
 BANNER: Final = "each line is judged and runs as a command of its own; there is no terminal for programs here"

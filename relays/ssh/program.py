@@ -17,7 +17,6 @@ from rules.model import Decision
 
 if TYPE_CHECKING:
     from hopgate.asciicast import Cast
-
     from relays.ssh.relay import SSHRelay
 
 # RFC 4254 sections 6.7 and 6.9, RFC 4335, and OpenSSH's PROTOCOL section 2.1

@@ -13,11 +13,12 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from hopgate.asciicast import CAST, Cast
 from hopgate.errors import HopgateError, Misconfigured
 from hopgate.mask_key import mask_key
 from hopgate.tasks import spawn
 from relays.answers import ends_of, open_session
-from relays.commands import Side
+from relays.commands import SERVER, Side
 from relays.ssh import codec
 from relays.ssh.codec import Open, Request
 from relays.ssh.commands import Commands
@@ -30,8 +31,6 @@ from relays.wire import RemoteProtocolError
 from rules.masking import compile_plan
 
 if TYPE_CHECKING:
-    from hopgate.asciicast import Cast
-
     from hopgate.sessions import Session
     from relays.ssh.client import ClientTransport
     from relays.ssh.login import Login
@@ -80,6 +79,8 @@ class SSHRelay:
         self._opened = False
         self._connected = False
         self._no_more_sessions = False
+        self._terminals = 0
+        self._casts: list[Transcript] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = ""
         self._closed = False
@@ -132,9 +133,12 @@ class SSHRelay:
         """Text of the client's for the recording: the secrets that were injected are no more shown there than in what comes back."""
         return compile_plan((), secrets=self.literals).text(text).data
 
-    def cast(self, channel: int, columns: int, rows: int) -> Cast | None:
-        """A recording of a terminal."""
-        return None
+    def cast(self, channel: int, columns: int, rows: int) -> Cast:
+        """A recording of a terminal: asciicast lines as messages of the session's own recording, attested like all of it."""
+        self._terminals += 1
+        transcript = Transcript(self.session, self.transcript.connection, self.session.end, {CAST: self._terminals, "channel": channel})
+        self._casts.append(transcript)
+        return Cast(lambda line: transcript.add(SERVER, line), columns, rows, time.monotonic, time.time())
 
     def account(self, size: int) -> None:
         """Bytes of the target's on their way to the client. Ends the session when they are more than it may read."""
@@ -215,9 +219,13 @@ class SSHRelay:
         # the session may end inside a call of ours: the target is cut off now, the rest comes after that call
         self._ending = self._ending or reason
         self._cut_target()
-        if hasattr(self, "transcript"):
-            self.transcript.flush()  # while there is a recording
+        self._flush()  # while there is a recording
         asyncio.get_running_loop().call_soon(self.transport.end, f"the session was ended: {reason}")
+
+    def _flush(self) -> None:
+        if hasattr(self, "transcript"):
+            for transcript in (self.transcript, *self._casts):
+                transcript.flush()
 
     def _cut_target(self) -> None:
         if self._connected:
@@ -234,8 +242,7 @@ class SSHRelay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # a card that nobody waits for is withdrawn first
         session = self.session
-        if hasattr(self, "transcript"):
-            self.transcript.flush()
+        self._flush()
         session.on_close.discard(self._session_ended)
         session.busy -= 1
         with contextlib.suppress(HopgateError):

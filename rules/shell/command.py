@@ -126,6 +126,11 @@ class _Commands(Judge):
         else:
             self._simple(reader, source, node, context)
 
+    def plain(self, reader: Reader, words: tuple[Word, ...], stdin: str, context: Context) -> None:
+        if stdin:
+            context = Context(context.facets, context.chain, stdin, None, context.depth, context.bash, context.after)
+        self._add(reader, [], context, words)
+
     def opened(self, reader: Reader, source: bytes, node: Node, context: Context, checked: bool = False) -> None:
         """A redirection without a command opens, and may empty, files."""
         if not checked:
