@@ -251,7 +251,7 @@ class SessionChannel(Owner):
         if name == b"sftp":
             program: Program = SftpChannel(self.relay, self.channel, self.label, decision, context)
         else:
-            program = self._program(decision, plain=True)
+            program = self._program(decision)
         await self._start_program(program, Request(b"subsystem", True, codec.string(name)))
         return program
 

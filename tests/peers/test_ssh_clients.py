@@ -14,6 +14,7 @@ import asyncssh
 import paramiko
 import pytest
 
+from hopgate.tasks import spawn
 from tests.peers.ssh_gateway import FILES, SHELL, Gateway, gateway
 from tests.peers.sshd import OpenSSH, Sshd
 
@@ -26,7 +27,7 @@ PAYLOAD = bytes(range(256)) * 8000
 def _quiet() -> Iterator[None]:
     for name in ("paramiko", "asyncssh"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    yield
+    return
 
 
 async def by_paramiko[T](world: Gateway, work: Callable[[paramiko.SSHClient], T]) -> T:
@@ -60,16 +61,18 @@ async def test_paramiko_runs_commands(tmp_path: Path, sshd: Sshd, openssh: OpenS
 
         first, denied, *rest = await by_paramiko(world, work)
         assert first == (3, PAYLOAD, b"")
-        assert denied[0] == 126 and b"nothing is removed here" in denied[2]
+        assert denied[0] == 126
+        assert b"nothing is removed here" in denied[2]
         assert rest == [(0, b"%d\n" % number, b"") for number in range(5)]
 
 
 async def test_paramiko_waits_for_a_reviewer(tmp_path: Path, sshd: Sshd, openssh: OpenSSH) -> None:
     async with gateway(tmp_path, sshd, openssh) as world:
-        running = asyncio.create_task(by_paramiko(world, lambda client: ran(client, f"mkdir {tmp_path}/made; wc -c", PAYLOAD)))
+        running = spawn(by_paramiko(world, lambda client: ran(client, f"mkdir {tmp_path}/made; wc -c", PAYLOAD)), name="paramiko")
         await world.decide()
         status, out, err = await running
-        assert (status, int(out)) == (0, len(PAYLOAD)) and b"waiting for a reviewer" in err
+        assert (status, int(out)) == (0, len(PAYLOAD))
+        assert b"waiting for a reviewer" in err
 
 
 async def test_paramiko_is_refused_shells_terminals_and_tunnels(tmp_path: Path, sshd: Sshd, openssh: OpenSSH) -> None:
@@ -89,7 +92,8 @@ async def test_paramiko_is_refused_shells_terminals_and_tunnels(tmp_path: Path, 
             return channel.recv_exit_status(), channel.recv_stderr(1000)
 
         status, said = await by_paramiko(world, work)
-        assert status == 126 and b"no rule allows this" in said
+        assert status == 126
+        assert b"no rule allows this" in said
 
 
 async def test_paramiko_moves_files(tmp_path: Path, sshd: Sshd, openssh: OpenSSH) -> None:
@@ -120,7 +124,8 @@ async def test_asyncssh_runs_many_commands_at_once(tmp_path: Path, sshd: Sshd, o
         for number, done in enumerate(await asyncio.gather(*jobs), 1):
             assert (done.exit_status, done.stdout, done.stderr) == (2, PAYLOAD[: 1000 * number], b"err\n")
         done = await connection.run("rm x")
-        assert done.exit_status == 126 and "nothing is removed here" in done.stderr
+        assert done.exit_status == 126
+        assert "nothing is removed here" in done.stderr
 
 
 async def test_asyncssh_in_line_mode(tmp_path: Path, sshd: Sshd, openssh: OpenSSH) -> None:
@@ -128,7 +133,9 @@ async def test_asyncssh_in_line_mode(tmp_path: Path, sshd: Sshd, openssh: OpenSS
         process = await connection.create_process(term_type="xterm", term_size=(60, 20))
         process.stdin.write("echo one\recho two\x7f\x7f\x7fthree\rexit\r")
         done = await asyncio.wait_for(process.wait(), 40)
-        assert done.exit_status == 0 and "\r\none\r\n" in done.stdout and "\r\nthree\r\n" in done.stdout
+        assert done.exit_status == 0
+        assert "\r\none\r\n" in done.stdout
+        assert "\r\nthree\r\n" in done.stdout
 
 
 async def test_asyncssh_reads_slowly_and_nothing_is_lost(tmp_path: Path, sshd: Sshd, openssh: OpenSSH) -> None:

@@ -51,17 +51,26 @@ MESSAGES: Any = st.one_of(
     message(codec.CHANNEL_OPEN_FAILURE, st.builds(lambda number: Failure(number, 1, b"no").build(), NUMBERS)),
     message(codec.CHANNEL_WINDOW_ADJUST, st.builds(codec.TWO.pack, NUMBERS, SIZES)),
     message(codec.CHANNEL_DATA, st.builds(lambda number, data: U32(number) + codec.string(data), NUMBERS, DATA)),
-    message(codec.CHANNEL_EXTENDED_DATA, st.builds(lambda *fields: codec.TWO.pack(*fields[:2]) + codec.string(fields[2]), NUMBERS, st.sampled_from([1, 2]), DATA)),
+    message(
+        codec.CHANNEL_EXTENDED_DATA,
+        st.builds(lambda *fields: codec.TWO.pack(*fields[:2]) + codec.string(fields[2]), NUMBERS, st.sampled_from([1, 2]), DATA),
+    ),
     message(codec.CHANNEL_EOF, NUMBERS.map(U32)),
     message(codec.CHANNEL_CLOSE, NUMBERS.map(U32)),
     message(codec.CHANNEL_SUCCESS, NUMBERS.map(U32)),
     message(codec.CHANNEL_FAILURE, NUMBERS.map(U32)),
-    message(codec.CHANNEL_REQUEST, st.builds(lambda number, *fields: U32(number) + Request(*fields).build(), NUMBERS, NAMES, st.booleans(), RESTS)),
-    message(codec.CHANNEL_REQUEST, st.builds(lambda number, name: U32(number) + Request(b"exec", True, codec.string(name)).build(), NUMBERS, COMMANDS)),
+    message(
+        codec.CHANNEL_REQUEST,
+        st.builds(lambda number, *fields: U32(number) + Request(*fields).build(), NUMBERS, NAMES, st.booleans(), RESTS),
+    ),
+    message(
+        codec.CHANNEL_REQUEST,
+        st.builds(lambda number, name: U32(number) + Request(b"exec", True, codec.string(name)).build(), NUMBERS, COMMANDS),
+    ),
     message(codec.GLOBAL_REQUEST, st.builds(lambda *fields: Request(*fields).build(), GLOBALS, st.booleans(), RESTS)),
     message(codec.REQUEST_SUCCESS, BYTES),
     st.tuples(st.integers(80, 127), BYTES),
-)  # fmt: skip
+)
 STEPS: Any = st.lists(
     st.one_of(
         st.tuples(st.just("client"), MESSAGES),
