@@ -191,24 +191,38 @@ class PacketTransport(conch.SSHTransportBase):
     def dataReceived(self, data: bytes) -> None:
         if self.over:
             return
-        buffer = self._buffer
         try:
-            source: bytes | bytearray = data
-            if buffer:
-                buffer += data
-                source = buffer
-            at = 0 if self.gotVersion else self._take_version(source)
+            if self._buffer:
+                at = self._complete(data)
+            else:
+                at = 0 if self.gotVersion else self._take_version(data)
             if self.gotVersion:
-                at = self._take_packets(source, at)
-            if source is buffer:
-                del buffer[:at]
-            elif at < len(data):
-                buffer += memoryview(data)[at:]
+                at = self._take_packets(data, at)
+            if at < len(data):
+                self._buffer += memoryview(data)[at:]
         except (StructError, ValueError, IndexError) as error:
             _log.info("ssh: the %s sent what cannot be read: %s", self.side, type(error).__name__)
             self.failed(RemoteProtocolError("a message that cannot be read"))
         except Exception as error:
             self.failed(error)
+
+    def _complete(self, data: bytes) -> int:
+        """Give what has come before as much of `data` as makes it whole, and take that; the rest is taken from where it is, uncopied."""
+        buffer = self._buffer
+        if not self.gotVersion:
+            buffer += data
+            at = self._take_version(buffer)
+            if self.gotVersion:
+                at = self._take_packets(buffer, at)
+            del buffer[:at]
+            return len(data)
+        begin = 0
+        while buffer and begin < len(data) and not self.over:
+            end = begin + self.opening.missing(buffer)
+            buffer += memoryview(data)[begin:end]
+            begin = min(end, len(data))
+            del buffer[: self._take_packets(buffer, 0)]
+        return begin
 
     def _take_packets(self, source: bytes | bytearray, at: int) -> int:
         while not self.over:

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.conch.ssh.common import NS
 from twisted.logger import globalLogPublisher
 
 from relays.ssh import algorithms, transport
-from relays.ssh.ciphers import PlainSeal
+from relays.ssh.ciphers import PlainSeal, open_with, seal_with
 from relays.ssh.negotiation import KexInit
 from relays.ssh.packets import DEBUG, DISCONNECT, IGNORE, KEX_INIT, KEXINIT, MAX_EARLY_PACKET, NEWKEYS, SERVICE_REQUEST
 from relays.ssh.transport import RekeyAfter
-from tests.relays.ssh.ends import SUCCESS, Caller, conversation, outside, raw
+from tests.relays.ssh.ends import SUCCESS, Caller, Recorder, conversation, outside, raw
 
 
 @pytest.fixture
@@ -192,6 +194,38 @@ async def test_a_key_exchange_that_is_not_finished_ends_it(monkeypatch: pytest.M
         await client.begin()
         gate.transport.rekey()
         assert "took too long" in await client.gone()
+
+
+# --- how bytes come
+
+
+class Silent:
+    """Where packets go that nobody reads."""
+
+    def write(self, data: bytes) -> None:
+        pass
+
+
+SENT = [(94, b"x" * size) for size in (0, 1, 5000, 32768)] + [(80, NS(b"keepalive@openssh.com") + b"\1"), (98, b"y")]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 40_000), max_size=30), st.sampled_from([b"aes256-gcm@openssh.com", b"aes128-ctr"]))
+def test_it_never_matters_how_bytes_are_cut(cuts: list[int], cipher: bytes) -> None:
+    async def feed() -> None:
+        keys = (cipher, b"hmac-sha2-256", bytes(64), bytes(16), bytes(64))
+        sealing, end, service = seal_with(*keys), Caller(outside()), Recorder()
+        end.transport, end.opening, end.keyed_once, end.service = Silent(), open_with(*keys), True, service  # type: ignore[assignment]
+        end.gotVersion = True
+        stream = b"".join(bytes(sealing.seal(number, (payload,))) for number, payload in SENT)
+        at = 0
+        for size in [*cuts, len(stream)]:
+            if at < len(stream):
+                end.dataReceived(stream[at : at + size])
+                at += size
+        assert service.received == SENT
+
+    asyncio.run(feed())
 
 
 # --- limits
