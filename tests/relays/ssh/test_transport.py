@@ -180,8 +180,6 @@ async def test_more_key_exchanges_than_traffic_needs_end_it() -> None:
 
 
 async def test_a_key_exchange_that_is_not_finished_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "EXCHANGE_SECONDS", 0.05)
-
     class Lazy(Caller):
         def agreement(self, agreed: Any) -> None:
             if not self.keyed_once:
@@ -192,6 +190,7 @@ async def test_a_key_exchange_that_is_not_finished_ends_it(monkeypatch: pytest.M
 
     async with conversation(caller=Lazy) as (client, gate):
         await client.begin()
+        monkeypatch.setattr(transport, "EXCHANGE_SECONDS", 0.05)
         gate.transport.rekey()
         assert "took too long" in await client.gone()
 
@@ -201,6 +200,8 @@ async def test_a_key_exchange_that_is_not_finished_ends_it(monkeypatch: pytest.M
 
 class Silent:
     """Where packets go that nobody reads."""
+
+    unsent = 0
 
     def write(self, data: bytes) -> None:
         pass
@@ -276,6 +277,35 @@ async def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPa
         assert everything.starting
         assert "no login within" in await client.gone()
     assert (everything.starting, everything.drivers) == (set(), set())
+
+
+async def test_who_makes_us_answer_and_reads_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relays.ssh.packets.MAX_UNSENT", 1 << 20)
+    async with conversation() as (client, gate):
+        await log_in(client)
+        client.transport.pauseProducing()
+        while not gate.transport.over:
+            for _ in range(200):
+                client.send(9, b"x" * 100)  # a message that there is not: each is answered
+                gate.transport.send(94, b"y" * 1000)
+            await asyncio.sleep(0)
+        assert gate.transport.ended_because == "the client does not read what it asks for"
+
+
+async def test_who_asks_for_much_while_it_owes_a_key_exchange_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relays.ssh.packets.MAX_BLOCKED", 100)
+
+    class Lazy(Caller):
+        def agreement(self, agreed: Any) -> None:
+            if not self.keyed_once:
+                super().agreement(agreed)
+
+    async with conversation(caller=Lazy) as (client, gate):
+        await log_in(client)
+        gate.transport.rekey()
+        for _ in range(101):
+            gate.transport.send(94, b"x")
+        assert "too much during a key exchange" in await client.gone()
 
 
 async def test_both_legs_end_together() -> None:
