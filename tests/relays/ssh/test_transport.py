@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.conch.ssh.common import NS
 from twisted.logger import globalLogPublisher
 
 from relays.ssh import algorithms, transport
-from relays.ssh.ciphers import PlainSeal
+from relays.ssh.ciphers import PlainSeal, open_with, seal_with
 from relays.ssh.negotiation import KexInit
 from relays.ssh.packets import DEBUG, DISCONNECT, IGNORE, KEX_INIT, KEXINIT, MAX_EARLY_PACKET, NEWKEYS, SERVICE_REQUEST
 from relays.ssh.transport import RekeyAfter
-from tests.relays.ssh.ends import SUCCESS, Caller, conversation, outside, raw
+from tests.relays.ssh.ends import SUCCESS, Caller, Recorder, conversation, outside, raw
 
 
 @pytest.fixture
@@ -178,8 +180,6 @@ async def test_more_key_exchanges_than_traffic_needs_end_it() -> None:
 
 
 async def test_a_key_exchange_that_is_not_finished_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "EXCHANGE_SECONDS", 0.05)
-
     class Lazy(Caller):
         def agreement(self, agreed: Any) -> None:
             if not self.keyed_once:
@@ -190,8 +190,43 @@ async def test_a_key_exchange_that_is_not_finished_ends_it(monkeypatch: pytest.M
 
     async with conversation(caller=Lazy) as (client, gate):
         await client.begin()
+        monkeypatch.setattr(transport, "EXCHANGE_SECONDS", 0.05)
         gate.transport.rekey()
         assert "took too long" in await client.gone()
+
+
+# --- how bytes come
+
+
+class Silent:
+    """Where packets go that nobody reads."""
+
+    unsent = 0
+
+    def write(self, data: bytes) -> None:
+        pass
+
+
+SENT = [(94, b"x" * size) for size in (0, 1, 5000, 32768)] + [(80, NS(b"keepalive@openssh.com") + b"\1"), (98, b"y")]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 40_000), max_size=30), st.sampled_from([b"aes256-gcm@openssh.com", b"aes128-ctr"]))
+def test_it_never_matters_how_bytes_are_cut(cuts: list[int], cipher: bytes) -> None:
+    async def feed() -> None:
+        keys = (cipher, b"hmac-sha2-256", bytes(64), bytes(16), bytes(64))
+        sealing, end, service = seal_with(*keys), Caller(outside()), Recorder()
+        end.transport, end.opening, end.keyed_once, end.service = Silent(), open_with(*keys), True, service  # type: ignore[assignment]
+        end.gotVersion = True
+        stream = b"".join(bytes(sealing.seal(number, (payload,))) for number, payload in SENT)
+        at = 0
+        for size in [*cuts, len(stream)]:
+            if at < len(stream):
+                end.dataReceived(stream[at : at + size])
+                at += size
+        assert service.received == SENT
+
+    asyncio.run(feed())
 
 
 # --- limits
@@ -242,6 +277,35 @@ async def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPa
         assert everything.starting
         assert "no login within" in await client.gone()
     assert (everything.starting, everything.drivers) == (set(), set())
+
+
+async def test_who_makes_us_answer_and_reads_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relays.ssh.packets.MAX_UNSENT", 1 << 20)
+    async with conversation() as (client, gate):
+        await log_in(client)
+        client.transport.pauseProducing()
+        while not gate.transport.over:
+            for _ in range(200):
+                client.send(9, b"x" * 100)  # a message that there is not: each is answered
+                gate.transport.send(94, b"y" * 1000)
+            await asyncio.sleep(0)
+        assert gate.transport.ended_because == "the client does not read what it asks for"
+
+
+async def test_who_asks_for_much_while_it_owes_a_key_exchange_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relays.ssh.packets.MAX_BLOCKED", 100)
+
+    class Lazy(Caller):
+        def agreement(self, agreed: Any) -> None:
+            if not self.keyed_once:
+                super().agreement(agreed)
+
+    async with conversation(caller=Lazy) as (client, gate):
+        await log_in(client)
+        gate.transport.rekey()
+        for _ in range(101):
+            gate.transport.send(94, b"x")
+        assert "too much during a key exchange" in await client.gone()
 
 
 async def test_both_legs_end_together() -> None:

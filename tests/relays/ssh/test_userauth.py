@@ -142,11 +142,14 @@ async def test_another_user_name_while_one_is_checked_gets_nothing_of_its_succes
 async def test_too_many_requests_at_once_end_it() -> None:
     everything = outside()
     everything.services.identity.gate.clear()
-    async with conversation(everything) as (client, _):
+    async with conversation(everything) as (client, gate):
         await client.begin()
         for _turn in range(WAITING + 2):
             client.ask_password(b"good-a")
         assert "more login requests" in await client.gone()
+        everything.services.identity.gate.set()
+        await gate.transport.closed
+        assert gate.logins == []
 
 
 @pytest.mark.parametrize("name", [b"ssh-userauth", b"ssh-connection"])
