@@ -46,7 +46,7 @@ class Commands:
                 self._known.clear()
             self._known[key] = decision
         elif known is not None and decision.version != known.version:
-            del self._known[key]
+            self._known.pop(key, None)
         return decision
 
 

@@ -216,7 +216,7 @@ class SessionChannel(Owner):
         commands, context = relay.commands, self._context()
         self._record(b"exec " + relay.hidden(command))
         operation = await commands.read(command, context)
-        if takes_code_from_channel(operation):
+        if self._terminal is None and takes_code_from_channel(operation):
             code = await self._all_code()
             self._record(b"stdin\n" + relay.hidden(code))
             operation = await commands.read(command, context, code)
