@@ -153,7 +153,7 @@ class SshIdentity:
             "nbf": certificate.valid_after,
             "jti": key_id,
             "ssh_serial": f"ssh-serial:{certificate.serial}",
-            **({PEER_CLAIM: source} if source is not None else {}),
+            PEER_CLAIM: source,
         }
         return principal_of(claims, issuer, token_id=hashlib.sha256(blob).hexdigest(), expires_at=float(certificate.valid_before))
 

@@ -43,8 +43,8 @@ class Owner:
         raise NotImplementedError
 
     def extended(self, data: bytes) -> None:
-        """Standard error."""
-        raise NotImplementedError
+        """Standard error, which only programs have."""
+        raise RemoteProtocolError("standard error comes where there is none")
 
     def eof(self) -> None:
         """The peer sends no more data."""

@@ -22,6 +22,7 @@ GCM_KEYS: Final = {b"aes256-gcm@openssh.com": 32, b"aes128-gcm@openssh.com": 16}
 CTR_KEYS: Final = {b"aes256-ctr": 32, b"aes192-ctr": 24, b"aes128-ctr": 16}
 MACS: Final = {b"hmac-sha2-512": ("sha512", 64), b"hmac-sha2-256": ("sha256", 32)}  # name -> hash, bytes of key and MAC
 NO_MAC: Final = b""  # with GCM, whose MAC is its own
+MORE: Final = 1 << 30
 _BLOCK: Final = 16
 _TAG: Final = 16
 _COUNTER: Final = 0xFFFFFFFFFFFFFFFF
@@ -49,6 +50,10 @@ class Open(Protocol):
         The packet without its length: padding length, payload, padding (so the payload is [1:-[0]], not empty). Raises RemoteProtocolError:
         longer than `limit`, or altered.
         """
+        ...
+
+    def missing(self, data: bytearray) -> int:
+        """How many bytes more make `data` one whole packet, if that is known; else any number above 0."""
         ...
 
 
@@ -86,6 +91,9 @@ class PlainOpen:
 
     def __init__(self) -> None:
         self.sequence = 0
+
+    def missing(self, data: bytearray) -> int:
+        return MORE
 
     def open(self, data: bytes | bytearray, at: int, limit: int) -> tuple[bytes, int] | None:
         if len(data) - at < 4:
@@ -131,6 +139,11 @@ class GcmSeal:
 
 class GcmOpen:
     """The other end of `GcmSeal`."""
+
+    def missing(self, data: bytearray) -> int:
+        if len(data) < 4:
+            return 4 - len(data)
+        return max(1, 4 + int.from_bytes(data[:4], "big") + _TAG - len(data))
 
     def __init__(self, name: bytes, key: bytes, iv: bytes) -> None:
         self.sequence = 0
@@ -198,6 +211,9 @@ class CtrOpen:
         self._update = Cipher(algorithms.AES(key[: CTR_KEYS[name]]), modes.CTR(iv[:_BLOCK])).decryptor().update
         self._digest, self._mac = _keyed(mac, mac_key)
         self._first = b""
+
+    def missing(self, data: bytearray) -> int:
+        return MORE
 
     def open(self, data: bytes | bytearray, at: int, limit: int) -> tuple[bytes, int] | None:
         if not self._first:

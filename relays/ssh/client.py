@@ -60,6 +60,9 @@ class ClientTransport(Transport, SSHClientTransport):  # type: ignore[misc]
     # --- life
 
     def lost(self) -> None:
+        self.stopped()
+
+    def stopped(self) -> None:
         if not self.ready.done():
             self.ready.set_exception(self.unavailable(self.ended_because))
 

@@ -33,7 +33,8 @@ class Commands:
         """The operation of an exec; see `rules.shell.command.operation_of`."""
         if stdin is None and len(command) <= INLINE:
             return _read(command, self._shell, context)
-        return await self._workers.run(lambda: operation_of(command, self._shell, context, stdin))
+        found: Operation = await self._workers.run(lambda: operation_of(command, self._shell, context, stdin))
+        return found
 
     async def authorize(self, operation: Operation, command: bytes, context: bytes, held: Callable[[Decision], None]) -> Decision:
         """Decide it. What was allowed of the same bytes in the same context stays so while the rules do."""
@@ -45,7 +46,7 @@ class Commands:
                 self._known.clear()
             self._known[key] = decision
         elif known is not None and decision.version != known.version:
-            del self._known[key]
+            self._known.pop(key, None)
         return decision
 
 

@@ -23,6 +23,8 @@ from relays.wire import UINT32, RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from relays.ssh.packets import PacketTransport
+
 MAX_CHANNELS: Final = 128  # of one connection
 WINDOW_BUDGET: Final = 16 << 20  # bytes of the windows of one connection's channels; beyond, they are small
 MAX_UNSENT: Final = 8 << 20  # bytes of answers to a peer that sends and does not read; data waits long before that
@@ -53,10 +55,11 @@ class Peer(Protocol):
 
 
 @implementer(IPushProducer)
-class Connection(SSHService):  # type: ignore[misc]
-    """One end. `transport` is set by Conch when the service starts."""
+class Connection(SSHService):
+    """One end. `transport` is set when the service starts."""
 
     name = b"ssh-connection"
+    transport: PacketTransport
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -140,7 +143,7 @@ class Connection(SSHService):  # type: ignore[misc]
         if self.over:
             return
         self.transport.send(number, *pieces)
-        if self.full and getattr(self.transport.transport, "unsent", 0) > MAX_UNSENT:
+        if self.full and self.transport.transport.unsent > MAX_UNSENT:
             self.peer.violated(self, RemoteProtocolError("the peer sends and does not read"))
 
     def open_channel(self, type: bytes, owner: Owner, rest: bytes = b"") -> Channel | None:

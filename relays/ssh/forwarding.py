@@ -55,9 +55,6 @@ class End(Owner):
         if not other.queued:
             self.channel.grant()
 
-    def extended(self, data: bytes) -> None:
-        raise RemoteProtocolError("a forwarded connection has no standard error")
-
     def eof(self) -> None:
         if self.other.channel is not None:
             self.other.channel.send_eof()

@@ -33,6 +33,10 @@ MAX_VERSION: Final = 255  # bytes of the identification line, RFC 4253 section 4
 MAX_GREETING: Final = 8192  # bytes that a server may say before it
 MAX_EARLY_PACKET: Final = 35000  # before the login; RFC 4253 section 6.1 wants no more anywhere
 MAX_PACKET: Final = 256 << 10  # after it, as OpenSSH
+MAX_UNSENT: Final = (
+    64 << 20
+)  # bytes for a peer that sends and does not read: more than flow control lets channels have, or it is no channel's
+MAX_BLOCKED: Final = 1 << 16  # messages that wait for new keys
 LINGER_SECONDS: Final = 3.0  # for the last words of a connection
 
 DISCONNECT, IGNORE, UNIMPLEMENTED, DEBUG, SERVICE_REQUEST, SERVICE_ACCEPT, EXT_INFO = 1, 2, 3, 4, 5, 6, 7
@@ -100,6 +104,9 @@ class PacketTransport(conch.SSHTransportBase):
     def lost(self) -> None:
         """The connection is gone."""
 
+    def stopped(self) -> None:
+        """It has been decided here that the connection ends; what was begun for it may end too."""
+
     def pair(self, other: PacketTransport) -> None:
         """From here on the end of either is the end of both."""
         self.other, other.other = other, self
@@ -126,7 +133,9 @@ class PacketTransport(conch.SSHTransportBase):
             self.transport.abortConnection()
 
     def _stop(self) -> None:
-        self.over = True
+        if not self.over:
+            self.over = True
+            self.stopped()
         for name in tuple(self._timers):
             self.cancel(name)
         other, self.other = self.other, None
@@ -175,7 +184,10 @@ class PacketTransport(conch.SSHTransportBase):
         if self.over:
             return
         if self.blocked is not None and not (number <= DEBUG or KEXINIT <= number < 50):
-            self.blocked.append((number, pieces))
+            if len(self.blocked) >= MAX_BLOCKED:
+                self.end(f"the {self.side} asks for too much during a key exchange", PROTOCOL_ERROR)
+            else:
+                self.blocked.append((number, pieces))
             return
         packet = self.sealing.seal(number, pieces)
         self.transport.write(packet)  # type: ignore[arg-type]
@@ -191,24 +203,40 @@ class PacketTransport(conch.SSHTransportBase):
     def dataReceived(self, data: bytes) -> None:
         if self.over:
             return
-        buffer = self._buffer
         try:
-            source: bytes | bytearray = data
-            if buffer:
-                buffer += data
-                source = buffer
-            at = 0 if self.gotVersion else self._take_version(source)
+            if self._buffer:
+                at = self._complete(data)
+            else:
+                at = 0 if self.gotVersion else self._take_version(data)
             if self.gotVersion:
-                at = self._take_packets(source, at)
-            if source is buffer:
-                del buffer[:at]
-            elif at < len(data):
-                buffer += memoryview(data)[at:]
+                at = self._take_packets(data, at)
+            if at < len(data):
+                self._buffer += memoryview(data)[at:]
+            if self.transport.unsent > MAX_UNSENT:
+                raise RemoteProtocolError(f"the {self.side} does not read what it asks for")
         except (StructError, ValueError, IndexError) as error:
             _log.info("ssh: the %s sent what cannot be read: %s", self.side, type(error).__name__)
             self.failed(RemoteProtocolError("a message that cannot be read"))
         except Exception as error:
             self.failed(error)
+
+    def _complete(self, data: bytes) -> int:
+        """Give what has come before as much of `data` as makes it whole, and take that; the rest is taken from where it is, uncopied."""
+        buffer = self._buffer
+        if not self.gotVersion:
+            buffer += data
+            at = self._take_version(buffer)
+            if self.gotVersion:
+                at = self._take_packets(buffer, at)
+            del buffer[:at]
+            return len(data)
+        begin = 0
+        while buffer and begin < len(data) and not self.over:
+            end = begin + self.opening.missing(buffer)
+            buffer += memoryview(data)[begin:end]
+            begin = min(end, len(data))
+            del buffer[: self._take_packets(buffer, 0)]
+        return begin
 
     def _take_packets(self, source: bytes | bytearray, at: int) -> int:
         while not self.over:

@@ -19,13 +19,12 @@ from hopgate.mask_key import mask_key
 from hopgate.tasks import spawn
 from relays.answers import ends_of, open_session
 from relays.commands import SERVER, Side
-from relays.ssh import codec
+from relays.ssh import codec, told
 from relays.ssh.codec import Open, Request
 from relays.ssh.commands import Commands
 from relays.ssh.connection import Connection
 from relays.ssh.forwarding import Forwards
 from relays.ssh.session_channel import SessionChannel
-from relays.ssh.told import TARGET_LOST
 from relays.transcript import Transcript
 from relays.wire import RemoteProtocolError
 from rules.masking import compile_plan
@@ -91,7 +90,12 @@ class SSHRelay:
         """Open the session and log in at the target. Raises HopgateError."""
         login, transport, services = self.login, self.transport, self.outside.services
         self.session = session = await open_session(
-            services, login.principal, login.connection, kind="ssh", peer=login.peer, held=lambda decision: transport.tell(decision.message)
+            services,
+            login.principal,
+            login.connection,
+            kind="ssh",
+            peer=login.peer,
+            held=lambda decision: transport.tell(f"hopgate: {told.held(decision)}"),
         )
         self._opened = True
         session.busy += 1  # an open connection is not idle
@@ -194,7 +198,7 @@ class SSHRelay:
             self._cut_target()
         elif not self._ending and not self.client.over:
             # what the target said last is still on its way: the client is let go when it has that
-            self._ending = (self._connected and self.upstream.ended_because) or TARGET_LOST
+            self._ending = (self._connected and self.upstream.ended_because) or told.TARGET_LOST
             self.transport.other = self.upstream.other = None
             for channel in tuple(self.client.channels.values()):
                 if isinstance(channel.owner, SessionChannel):

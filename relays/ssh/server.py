@@ -77,6 +77,10 @@ class ServerTransport(Transport, SSHServerTransport):  # type: ignore[misc]
         """Await `call` with the reason when the connection is lost: to close its session, say."""
         self._at_end.append(call)
 
+    def stopped(self) -> None:
+        if self._authenticating is not None:
+            self._authenticating.serviceStopped()  # nobody comes in any more
+
     def lost(self) -> None:
         self.outside.starting.discard(self)
         spawn(self._finish(), name="end of an ssh connection")

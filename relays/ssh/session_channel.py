@@ -216,7 +216,7 @@ class SessionChannel(Owner):
         commands, context = relay.commands, self._context()
         self._record(b"exec " + relay.hidden(command))
         operation = await commands.read(command, context)
-        if takes_code_from_channel(operation):
+        if self._terminal is None and takes_code_from_channel(operation):
             code = await self._all_code()
             self._record(b"stdin\n" + relay.hidden(code))
             operation = await commands.read(command, context, code)
@@ -251,7 +251,7 @@ class SessionChannel(Owner):
         if name == b"sftp":
             program: Program = SftpChannel(self.relay, self.channel, self.label, decision, context)
         else:
-            program = self._program(decision, plain=True)
+            program = self._program(decision)
         await self._start_program(program, Request(b"subsystem", True, codec.string(name)))
         return program
 

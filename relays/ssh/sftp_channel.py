@@ -90,7 +90,11 @@ class SftpChannel(Program):
                     self._refuse(reason)
 
     async def _judge(self, question: Judge) -> None:
-        decision = await self.relay.session.authorize(question.operation, held=self._held)
+        try:
+            decision = await self.relay.session.authorize(question.operation, held=self._held)
+        except Exception as error:
+            self.relay.failed(error)
+            decision = Decision("deny", message=told.FAILED)
         try:
             self._do(self._filter.decided(question.token, decision))
             self.drained()

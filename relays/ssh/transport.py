@@ -137,9 +137,11 @@ class Transport(PacketTransport):
             self.their_offer = theirs
             self.sendKexInit()
         first = not self.keyed_once
-        agreed = agree(KexInit.parse(self.ourKexInitPayload[1:]), theirs, client=bool(self.isClient))
+        ours = KexInit.parse(self.ourKexInitPayload[1:])
+        agreed = agree(ours, theirs, client=bool(self.isClient))
         if first:
-            self.strict = (algorithms.STRICT_SERVER if self.isClient else algorithms.STRICT_CLIENT) in theirs.kex
+            marks = {algorithms.STRICT_SERVER, algorithms.STRICT_CLIENT}
+            self.strict = not marks.isdisjoint(ours.kex) and not marks.isdisjoint(theirs.kex)
             if self.strict and self.opening.sequence != 1:
                 raise RemoteProtocolError("the first message is not the beginning of a key exchange")
             self._peerSupportsExtensions = (algorithms.EXT_INFO_SERVER if self.isClient else algorithms.EXT_INFO_CLIENT) in theirs.kex

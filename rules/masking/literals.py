@@ -87,10 +87,8 @@ class Literals:
                     first = before + position
                     break
                 position = tail.find(head, position + 1)
-        for size in range(min(_HEAD, end), 0, -1):  # what is shorter than the heads
-            if end - size >= first:
-                break
-            if any(form.startswith(data[end - size :]) for form in self._held_forms):
+        for size in range(_HEAD - 1, 0, -1):  # what is shorter than the heads
+            if data[end - size :] in self._starts and end - size < first and size <= end:
                 return end - size
         return first
 
@@ -111,12 +109,20 @@ class Literals:
         return {head: tuple(forms) for head, forms in found.items()}
 
     @cached_property
+    def _starts(self) -> frozenset[bytes]:
+        return frozenset(form[:size] for form in self._held_forms for size in range(1, _HEAD))
+
+    @cached_property
     def _heads(self) -> Any:
-        """One pass that tells where nothing can be: it matches the first characters of every spelling."""
+        return re2.compile(self.first_look, _options())
+
+    @cached_property
+    def first_look(self) -> bytes:
+        """RE2 that matches the first characters of every spelling: one pass tells where nothing can be. Empty without secrets."""
         beginnings = {form[:_FIRST_LOOK] for form in self._held_forms}
         patterns = [b"".join(b"\\x%02x" % byte for byte in beginning) for beginning in sorted(beginnings)]
         patterns += [_spellings(_beginning(secret)) for secret in self._secrets if len(secret) <= _LONGEST_SPELLED]
-        return re2.compile(b"|".join(patterns), _options())
+        return b"|".join(patterns)
 
     @cached_property
     def _spelled(self) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ _OPENERS: Final = re.compile(
     rb"|[A-Za-z]{2}[0-9]{2}(?:[ -]?[0-9A-Za-z]{1,4}){0,9} |-{4,5} ?B?[A-Z0-9 -]{0,60} )\Z"
 )
 _OPENER_LENGTH: Final = 160
+_BLANKS: Final = (b" ", b"\t")
 _KEY_BEGIN: Final = re.compile(rb"-{4,5} ?BEGIN [0-9A-Z ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-Lines: [0-9]{1,6}")
 _KEY_WORDS: Final = (b"PRIVATE KEY", b"Private-Lines: ")  # in each that matches: looked for ten times as fast
 _KEY_END: Final = re.compile(rb"-{4,5} ?END |Private-MAC:")
@@ -108,7 +109,8 @@ class TextStream:
 
     def _cut(self, text: bytes) -> int:
         cut = len(text.rstrip(_WORD))
-        while (opener := _OPENERS.search(text[max(0, cut - _OPENER_LENGTH) : cut])) is not None:
+        # each of them ends in a blank
+        while text[max(0, cut - 1) : cut] in _BLANKS and (opener := _OPENERS.search(text[max(0, cut - _OPENER_LENGTH) : cut])) is not None:
             cut = len(text[: max(0, cut - _OPENER_LENGTH) + opener.start()].rstrip(_WORD))
         return min(cut, self._scanner.literals.open_tail(text))
 

@@ -169,6 +169,6 @@ MEANINGFUL: Final = (
 # that leave their standard input alone, whatever their words are: behind these, the rest of a script that a shell reads from it is the rest
 READS_NOTHING: Final = _words(
     """: true false echo printf cd pwd test [ [[ export unset set shift exit return break continue umask type hash alias local readonly
-    declare typeset let shopt trap wait jobs kill sleep ls dir stat readlink realpath basename dirname mkdir rmdir touch chmod chown chgrp ln
-    du df date uname hostname id whoami groups uptime free ps nproc arch lscpu systemctl service mktemp seq sync which"""
+    declare typeset let shopt trap wait jobs kill sleep ls dir stat readlink realpath basename dirname mkdir rmdir touch chmod chown chgrp
+    ln du df date uname hostname id whoami groups uptime free ps nproc arch lscpu systemctl service mktemp seq sync which"""
 )

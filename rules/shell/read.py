@@ -220,6 +220,9 @@ class Reader:
             if piped and node.type == "pipeline":
                 at = replace(at, stdin="pipe", text=None)
             found.append((source, child, at))
+        if len(found) > 1:
+            # what one of them reads of a text is not there for the next: nobody knows with which part that begins
+            found = [(text, child, replace(at, stdin="file", text=None) if at.stdin == "text" else at) for text, child, at in found]
         if after:  # the grammar puts what stands behind a list or a pipeline around it; the shell, at its last command
             if not found or found[-1][1].type not in STATEMENTS:
                 raise Misread("a redirection of nothing")

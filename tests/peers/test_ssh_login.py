@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from hopgate.ssh_keys import known_hosts_line
-from tests.peers.sshd import OpenSSH, Sshd
+from rules.model import Principal
+from tests.peers.sshd import OpenSSH, Sshd, keygen, public, run_keygen
 from tests.relays.ssh.world import SshWorld, configure
 
 pytestmark = pytest.mark.peer
@@ -107,3 +109,40 @@ async def test_another_host_key_is_refused_before_the_credential_is_shown(tmp_pa
         assert done.returncode == 255
         assert b"the target's host key is not the one that host_key names: it shows SHA256:" in done.stderr
     assert "Accepted" not in sshd.log()[before:]
+
+
+async def test_a_host_is_known_by_who_certifies_it(tmp_path: Path, openssh: OpenSSH) -> None:
+    with Sshd(host_keys=("ed25519",)) as server:
+        authority = keygen(tmp_path / "host_ca")
+        run_keygen("-q", "-s", str(authority), "-I", "host", "-h", "-n", "127.0.0.1", "-V", "+1h", str(server.base / "host_ed25519.pub"))
+        server.restart(f"HostCertificate {server.base / 'host_ed25519-cert.pub'}")
+        line = f"@cert-authority {public(authority)}"
+        more = [{"name": "build", "host_key": line}, {"name": "other", "host_key": f"@cert-authority {server.host_key()}"}]
+        async with SshWorld(configure(tmp_path, server, more=more)) as world:
+            done = await ssh(world, openssh, "echo in", answer=await world.short_token())
+            assert done.stdout == b"in\n", done.stderr
+            done = await ssh(world, openssh, "echo in", user="other", answer=await world.short_token())
+            assert b"the target's host certificate is signed by another authority" in done.stderr
+
+
+async def test_a_target_that_is_not_there_is_one_sentence(tmp_path: Path, sshd: Sshd, openssh: OpenSSH) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+    more = [{"name": "build", "target": f"127.0.0.1:{port}"}]
+    async with SshWorld(configure(tmp_path, sshd, more=more)) as world:
+        done = await ssh(world, openssh, "echo in", answer=await world.short_token())
+        assert done.returncode == 255
+        assert b"connection build: connection refused" in done.stderr
+
+
+async def test_a_session_that_is_held_says_so_and_starts_with_the_approval(tmp_path: Path, sshd: Sshd, openssh: OpenSSH) -> None:
+    async with SshWorld(configure(tmp_path, sshd)) as world:
+        running = asyncio.ensure_future(ssh(world, openssh, "echo in", user="asked", answer=await world.short_token()))
+        approvals = world.services.approvals
+        while not (pending := await world.services.store.list_approvals("pending")):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        reviewer = Principal("local", "dora", groups=frozenset({"dba"}))
+        await approvals.decide(pending[0].id, reviewer, "approve", scope="once", comment="")
+        done = await running
+        assert done.stdout == b"in\n", done.stderr
+        assert b"waiting for a reviewer" in done.stderr

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hopgate.asciicast import Cast
 from relays.ssh import codec
 from relays.ssh.codec import Confirmation, Failure, Open, Request
 from relays.ssh.commands import Commands
@@ -170,11 +171,13 @@ class Line:
         self.relay = relay = SSHRelay(self.near, login)  # type: ignore[arg-type]
         self.session = Session(decide or by_first_word)
         self.recorded: list[bytes] = []
+        self.cast: list[bytes] = []  # lines of a terminal's recording
         relay.session = self.session  # type: ignore[assignment]
         relay.transcript = types.SimpleNamespace(add=lambda side, text: self.recorded.append(text), flush=lambda: None)  # type: ignore[assignment]
         relay.commands = Commands(self.session, outside.workers, "bash")  # type: ignore[arg-type]
         relay.upstream = self.far  # type: ignore[assignment]
         relay.literals, relay.head_bytes, relay.account_name = literals, 1000, b"app"
+        relay.cast = lambda channel, columns, rows: Cast(self.cast.append, columns, rows, lambda: 0.0)  # type: ignore[method-assign]
         relay._opened = relay._connected = True
         for connection, transport in ((relay.client, self.near), (relay.server, self.far)):
             connection.transport = transport  # type: ignore[assignment]

@@ -107,7 +107,7 @@ async def test_data_is_cut_to_what_the_peer_takes() -> None:
     assert [len(each.rest) for each in line.to_client()] == [1024, 1024, 452, 1024, 1024, 452]
 
 
-@pytest.mark.parametrize("what", ["too much", "too large", "behind the end", "unknown type", "requests", "length"])
+@pytest.mark.parametrize("what", ["too much", "too large", "behind the end", "unknown type", "error", "requests", "length"])
 async def test_what_breaks_a_channel_breaks_only_that(what: str) -> None:
     line = Line()
     other, far = await line.running()
@@ -125,6 +125,8 @@ async def test_what_breaks_a_channel_breaks_only_that(what: str) -> None:
         line.data(channel, b"x")
     elif what == "unknown type":
         line.client(codec.CHANNEL_EXTENDED_DATA, codec.TWO.pack(channel, 2) + codec.string(b"x"))
+    elif what == "error":
+        line.client(codec.CHANNEL_EXTENDED_DATA, codec.TWO.pack(channel, 1) + codec.string(b"x"))
     elif what == "length":
         line.ask(channel, b"signal", b"\0\0\0\x09abc")
         line.approve()

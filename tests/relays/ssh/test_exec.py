@@ -357,3 +357,46 @@ async def test_a_session_beyond_its_limits_ends() -> None:
     line.output(upstream, b"x" * 600)
     assert line.session.closed == "the session may read 10 bytes, and this is beyond"
     assert "data" not in names(line.to_client())
+
+
+async def test_what_a_terminal_types_is_no_code_that_ends() -> None:
+    line = Line(lambda operation: ALLOW if operation.facts.get("action") == "pty" else by_first_word(operation))
+    channel = line.open()
+    line.ask(channel, b"pty-req", codec.Terminal(b"xterm", 80, 24, 0, 0, b"\0").build())
+    line.exec(channel, b"bash")
+    await settle()
+    assert status(line.to_client()) == 126
+    assert line.to_target() == []
+
+
+async def test_a_short_program_has_its_answer_before_its_end() -> None:
+    line = Line()
+    channel = line.open()
+    line.exec(channel, b"yes 1")
+    upstream = await line.confirm()
+    line.target(codec.CHANNEL_SUCCESS, codec.UINT32.pack(upstream))  # all of it at once, before anybody else runs
+    line.output(upstream, b"out")
+    line.exit(upstream)
+    line.data(channel, b"late")
+    await settle()
+    assert names(line.to_client()) == ["success", "data", "eof", "request exit-status", "close"]
+    assert line.failures == []
+
+
+async def test_a_decision_is_remembered_while_the_rules_are() -> None:
+    line = Line()
+    seen: list[object] = []
+    authorize = line.session.authorize
+
+    async def watched(operation: Operation, *, known: Decision | None = None, **more: object) -> Decision:
+        seen.append(known and known.rules)
+        return await authorize(operation, known=known, **more)
+
+    line.session.authorize = watched  # type: ignore[method-assign, assignment]
+    for command in (b"yes 1", b"yes 1", b"yes 2", b"restart db", b"restart db"):
+        line.exec(line.open(), command)
+        await settle()
+        if command == b"restart db":
+            line.approve()
+            await settle()
+    assert seen == [None, ("yes",), None, None, None]

@@ -120,6 +120,10 @@ async def test_a_terminal_has_a_prompt_and_an_echo() -> None:
     await ran(line, b"uptime", b"up\n")
     await ran(line, b"who")
     line.ask(channel, b"window-change", codec.FOUR.pack(100, 30, 0, 0))
+    shown = b"".join(line.cast)
+    assert b'"m", "runs: uptime"' in shown
+    assert b'"o", "up\\r\\n"' in shown
+    assert b'"r", "100x30"' in shown
     line.data(channel, b"\x04")
     found = line.to_client()
     assert names(found)[-3:] == ["request exit-status", "eof", "close"]

@@ -346,6 +346,9 @@ def test_code_from_the_channel_is_read_where_it_is_known(command: str, code: str
         ("bash", "echo $($x)"),
         ("bash", "ls" * 40_000),
         ("bash", "ls\0"),
+        ("{ read x; bash; } <<'E'\n'\nrm x\n'\nE", ""),
+        ("(read x && bash) <<< 'rm x'", ""),
+        ("while read x; do bash; done <<'E'\n'\nrm x\n'\nE", ""),
     ],
 )
 def test_code_from_the_channel_that_another_command_could_take_is_not_understood(command: str, code: str) -> None:
