@@ -180,9 +180,8 @@ def keep(stage: Stage, report: Report) -> None:
         address = f"host=127.0.0.1 port={stage.sql} user=orders-db dbname=orders"
         report.line(f'PGPASSWORD=$HOPGATE_TOKEN {stage.database.programs / "psql"} "{address}"')
     if isinstance(stage, HostStage):
-        report.line(
-            f"ssh -o UserKnownHostsFile={stage.clients.known_hosts} -p {stage.ssh_port} {HOST}@127.0.0.1 uptime    # its password: the token"
-        )
+        report.line("and, with the token for its password:")
+        report.line(f"ssh -o UserKnownHostsFile={stage.clients.known_hosts} -p {stage.ssh_port} {HOST}@127.0.0.1 uptime")
     report.line(f"{words} approvals list --config {stage.config}")
     report.line(f"curl http://127.0.0.1:{stage.health}/metrics")
     report.line("Ctrl-C ends it.")
