@@ -18,6 +18,7 @@ from hopgate.errors import Denied, Expired, Unauthenticated, Unavailable
 from hopgate.issuers import MAX_TOKEN, Issuer, Verified, parse
 from hopgate.jwks import KeyCache, KeySource
 from hopgate.providers import FileKeys, RemoteKeys, open_client
+from hopgate.ssh_identity import SshIdentity
 from hopgate.tasks import spawn
 from hopgate.tokens import LocalKeys, check_opaque, is_opaque, new_opaque_token, parse_peer, scram_verifier, token_id
 from rules.model import Principal
@@ -77,6 +78,7 @@ class Identity:
         self._store = store
         self._revocations = revocations
         self._clock = clock
+        self.ssh = SshIdentity(config, revocations, clock)  # keys and certificates, which are no tokens
         self._issuers: dict[str, Issuer] = {}  # by `iss`
         self._cache: dict[bytes, _Cached] = {}
         self._client: httpx.AsyncClient | None = None

@@ -51,7 +51,8 @@ class Locks:
     def is_locked(self, principal: Principal, connection: str = "") -> str | None:
         """Why this principal may do nothing (on this connection), or None. Sync and about a microsecond; raises Unavailable."""
         self._check()
-        if principal.token_id in self._revoked or str(principal.claims.get("jti")) in self._revoked:
+        claims = principal.claims
+        if not self._revoked.isdisjoint((principal.token_id, str(claims.get("jti")), str(claims.get("ssh_serial")))):
             return "the token was revoked"
         if not self._locks:
             return None

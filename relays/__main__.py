@@ -19,7 +19,7 @@ from hopgate.config import Config, load_config
 from hopgate.errors import HopgateError, Misconfigured, Unavailable
 from hopgate.proxy_process import SHARED_PORT, SUPERVISOR, protect
 from hopgate.services import Services
-from relays.listen import Listener
+from relays.listen import Listener, SocketListener
 from relays.outside import Outside
 from relays.relay import Relay
 from relays.signals import Signals
@@ -27,7 +27,8 @@ from relays.workers import Workers
 
 STOP_SECONDS: Final = 5.0  # for clients to take their last words
 GC_THRESHOLD: Final = 20_000  # a relayed statement leaves no cycles; looking for them after every 700 objects walks all sessions
-RELAYS: Final = {"postgres": "relays.postgres.relay:PostgresRelay"}  # listen.<wire>: what speaks it
+RELAYS: Final = {"postgres": "relays.postgres.relay:PostgresRelay"}  # listen.<wire>: what speaks it, sans-IO
+LISTENERS: Final = {"ssh": "relays.ssh.listen:SshListener"}  # those whose library wants the transport to itself
 
 _log = logging.getLogger("hopgate.relays")
 
@@ -39,7 +40,7 @@ class Process:
         self.config = config
         self.name = name
         self.shared = shared
-        self.listeners: dict[str, Listener] = {}
+        self.listeners: dict[str, SocketListener] = {}
 
     async def open(self) -> None:
         """Start everything; the ports come last. Raises Misconfigured, Unavailable: then nothing listens."""
@@ -47,8 +48,8 @@ class Process:
         self.outside = Outside(self.services, Workers(), Signals(self.config.state / "run" / "signals", self.name))
         try:
             self.outside.signals.open()
-            for wire, make in relays_of(self.config).items():
-                listener = Listener(self.outside, _address(self.config, wire), make, shared=self.shared)
+            for wire in wires(self.config):
+                listener = self._listener(wire)
                 listener.open()
                 self.listeners[wire] = listener
         except OSError as error:
@@ -57,6 +58,13 @@ class Process:
         except BaseException:
             await self.close()
             raise
+
+    def _listener(self, wire: str) -> SocketListener:
+        address = _address(self.config, wire)
+        if wire in LISTENERS:
+            made: SocketListener = _named(LISTENERS[wire])(self.outside, address, shared=self.shared)
+            return made
+        return Listener(self.outside, address, relays_of(self.config)[wire], shared=self.shared)
 
     async def close(self) -> None:
         """Accept nothing more, tell every client, end every session."""
@@ -73,14 +81,19 @@ class Process:
         await self.services.close()
 
 
+def wires(config: Config) -> tuple[str, ...]:
+    """What is listened on and this program speaks."""
+    return tuple(wire for wire in (*RELAYS, *LISTENERS) if getattr(config.listen, wire) is not None)
+
+
 def relays_of(config: Config) -> dict[str, Callable[[], Relay]]:
-    """What makes a relay, for each wire that is listened on and that this program speaks."""
-    found: dict[str, Callable[[], Relay]] = {}
-    for wire, where in RELAYS.items():
-        if getattr(config.listen, wire) is not None:
-            module, _, name = where.partition(":")
-            found[wire] = getattr(import_module(module), name)
-    return found
+    """What makes a relay, for each wire that is listened on and has relays."""
+    return {wire: _named(RELAYS[wire]) for wire in wires(config) if wire in RELAYS}
+
+
+def _named(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _address(config: Config, wire: str) -> Address:
@@ -121,8 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
     gc.set_threshold(GC_THRESHOLD, 20, 100)
     try:
         config = load_config(options.config)
-        if not relays_of(config):
-            raise Misconfigured(f"{config.path}: listen: names nothing that the relays speak: {', '.join(RELAYS)}")
+        if not wires(config):
+            raise Misconfigured(f"{config.path}: listen: names nothing that the relays speak: {', '.join((*RELAYS, *LISTENERS))}")
         _run(serve(config, options.process, shared=os.environ.get(SHARED_PORT) == "1"))
     except HopgateError as error:
         print(f"{options.process}: {error}", file=sys.stderr)

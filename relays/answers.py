@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from hopgate.addresses import refused_target
 from hopgate.errors import Denied, Expired, Unauthenticated, Unavailable
 from hopgate.flow_format import TcpConnection
 from relays.commands import (
@@ -28,18 +26,18 @@ from relays.commands import (
     Verifier,
     Work,
 )
+from relays.dial import dial, why
 from relays.legs import ServerLeg
 from relays.tls import client_context, described, server_context
 from relays.transcript import Transcript
 from relays.transport import LoopTransport
-from rules.model import DENY_BY_DEFAULT
+from rules.model import DENY_BY_DEFAULT, Decision, Principal
 
 if TYPE_CHECKING:
     from hopgate.credentials import Lease
+    from hopgate.services import Services
     from hopgate.sessions import Session
     from relays.driver import Driver
-
-CONNECT_SECONDS: Final = 10.0  # for name resolution and all addresses together
 
 
 async def answer(driver: Driver, command: Blocking) -> Any:
@@ -85,31 +83,47 @@ async def _find_verifier(driver: Driver, identifier: str) -> Verifier | None:
 
 
 async def _open_session(driver: Driver, command: OpenSession) -> Session:
-    services, relay = driver.outside.services, driver.relay
-    connection = services.config.connection(command.connection)
-    if connection is None or connection.kind != relay.kind:
-        # says what an unmatched session rule says: who may not use a connection does not learn whether there is one
-        who = {"issuer": command.principal.issuer, "subject": command.principal.subject, "peer": relay.peer}
-        services.ledger.append("connection_unknown", name=command.connection[:128], **who)
-        raise Denied(DENY_BY_DEFAULT.message)
+    relay = driver.relay
     client = driver.pair.legs[CLIENT]
     if client is None:
         raise Unavailable("the client went away")
-    peer, listener = client.transport.getPeer(), client.transport.getHost()
-    session = await services.sessions.open(
-        command.principal, connection, peer=relay.peer, held=lambda decision: driver.held(command, decision)
+    session = await open_session(
+        driver.outside.services,
+        command.principal,
+        command.connection,
+        kind=relay.kind,
+        peer=relay.peer,
+        held=lambda decision: driver.held(command, decision),
     )
-    ends = TcpConnection(
+    driver.adopt(session, Transcript(session, ends_of(session, client.transport), session.end))
+    return session
+
+
+async def open_session(
+    services: Services, principal: Principal, name: str, *, kind: str, peer: str, held: Callable[[Decision], None]
+) -> Session:
+    """Start a session on the connection `name`, which must be of this kind. Raises Denied, also where there is none; Unavailable."""
+    connection = services.config.connection(name)
+    if connection is None or connection.kind != kind:
+        # says what an unmatched session rule says: who may not use a connection does not learn whether there is one
+        who = {"issuer": principal.issuer, "subject": principal.subject, "peer": peer}
+        services.ledger.append("connection_unknown", name=name[:128], **who)
+        raise Denied(DENY_BY_DEFAULT.message)
+    return await services.sessions.open(principal, connection, peer=peer, held=held)
+
+
+def ends_of(session: Session, transport: LoopTransport) -> TcpConnection:
+    """Both ends of a session that has just been opened, for its recording; the target's address is not known yet."""
+    peer, listener, target = transport.getPeer(), transport.getHost(), session.connection.address
+    return TcpConnection(
         client_id=f"{session.id}-client",
         client=(peer.host, peer.port),
         listener=(listener.host, listener.port),
         server_id=f"{session.id}-server",
-        target=(connection.address.host, connection.address.port),
+        target=(target.host, target.port),
         server=None,
         started=time.time(),
     )
-    driver.adopt(session, Transcript(session, ends, session.end))
-    return session
 
 
 async def _lease(driver: Driver) -> Lease:
@@ -121,38 +135,11 @@ async def _lease(driver: Driver) -> Lease:
 
 async def _connect(driver: Driver) -> None:
     """Dial where the session's grant leads, and nowhere else."""
-    session = _session(driver)
-    if session.grant.connection != session.connection.name:  # raises when the session is over
-        raise Denied("the grant is for another connection")
-    target = session.connection.address
     loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-            address = await _dial(driver, session.connection.name, list(dict.fromkeys(each[4][:2] for each in found)))
-    except TimeoutError:
-        raise Unavailable(f"connection {session.connection.name}: the target does not answer") from None
-    except OSError as error:
-        raise Unavailable(f"connection {session.connection.name}: {_why(error)}") from None
+    address = await dial(_session(driver), lambda: LoopTransport(ServerLeg(driver), loop))
     driver.relay.server_address = address
     if driver.transcript is not None:
         driver.transcript.connection = replace(driver.transcript.connection, server=address, connected=time.time())
-
-
-async def _dial(driver: Driver, name: str, addresses: list[tuple[Any, ...]]) -> tuple[str, int]:
-    loop = asyncio.get_running_loop()
-    failure: OSError = OSError("its name has no address")
-    for host, port in addresses:
-        if reason := refused_target(str(host)):  # a name may lead anywhere by the time that it is resolved
-            raise Unavailable(f"connection {name}: its address {reason}")
-        leg = ServerLeg(driver)
-        try:
-            await loop.create_connection(lambda leg=leg: LoopTransport(leg, loop), host, port)  # type: ignore[misc]
-        except OSError as error:
-            failure = error
-            continue
-        return str(host), int(port)
-    raise failure
 
 
 async def _start_tls(driver: Driver, command: StartTLS) -> TLS:
@@ -172,17 +159,7 @@ async def _start_tls(driver: Driver, command: StartTLS) -> TLS:
         spoken = await leg.transport.start_tls(context, server_side=side == CLIENT, server_hostname=hostname)
     except (OSError, TimeoutError) as error:
         whom = "with the client" if side == CLIENT else f"with the target of {_session(driver).connection.name}"
-        raise Unavailable(f"the TLS handshake {whom} failed: {_why(error)}") from None
+        raise Unavailable(f"the TLS handshake {whom} failed: {why(error)}") from None
     found = described(spoken, server_side=side == CLIENT)
     driver.upgraded(side, found)
     return found
-
-
-def _why(error: Exception) -> str:
-    """A short reason without addresses or what the peer sent."""
-    reason = getattr(error, "verify_message", "") or getattr(error, "reason", "")
-    if not reason:
-        # asyncio writes addresses into `strerror`
-        known = isinstance(error, OSError) and error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno) if known else type(error).__name__  # type: ignore[attr-defined]
-    return str(reason).lower().replace("_", " ")

@@ -31,16 +31,14 @@ _EXHAUSTED_PAUSE: Final = 0.1  # seconds without accepting when there are no des
 _log = logging.getLogger("hopgate.relays")
 
 
-class Listener:
-    """One address, whose clients each get a relay from `make`."""
+class SocketListener:
+    """One address. What becomes of an accepted connection, `_accepted` says."""
 
-    def __init__(self, outside: Outside, address: Address, make: Callable[[], Relay], *, shared: bool = False) -> None:
+    def __init__(self, outside: Outside, address: Address, *, shared: bool = False) -> None:
         self._outside = outside
         self._wanted = address
-        self._make = make
         self._shared = shared
         self._sockets: list[socket.socket] = []
-        self._peeking: dict[socket.socket, asyncio.TimerHandle] = {}
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -81,9 +79,6 @@ class Listener:
             self._loop.remove_reader(sock)
             sock.close()
         self._sockets.clear()
-        for sock in list(self._peeking):
-            self._unpeek(sock)
-            sock.close()
 
     def _acceptable(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS):
@@ -98,7 +93,7 @@ class Listener:
                 self._loop.call_later(_EXHAUSTED_PAUSE, self._accept_again, listening)
                 return
             sock.setblocking(False)
-            if len(self._outside.starting) + len(self._peeking) >= MAX_STARTING:
+            if len(self._outside.starting) + self._unstarted >= MAX_STARTING:
                 sock.close()
             else:
                 self._accepted(sock)
@@ -106,6 +101,34 @@ class Listener:
     def _accept_again(self, listening: socket.socket) -> None:
         if listening in self._sockets:
             self._loop.add_reader(listening, self._acceptable, listening)
+
+    @property
+    def _unstarted(self) -> int:
+        """Connections that nobody counts yet."""
+        return 0
+
+    def _accepted(self, sock: socket.socket) -> None:
+        """Begin with a new connection, and own its socket."""
+        raise NotImplementedError
+
+
+class Listener(SocketListener):
+    """One address, whose clients each get a relay from `make`."""
+
+    def __init__(self, outside: Outside, address: Address, make: Callable[[], Relay], *, shared: bool = False) -> None:
+        super().__init__(outside, address, shared=shared)
+        self._make = make
+        self._peeking: dict[socket.socket, asyncio.TimerHandle] = {}
+
+    def close(self) -> None:
+        super().close()
+        for sock in list(self._peeking):
+            self._unpeek(sock)
+            sock.close()
+
+    @property
+    def _unstarted(self) -> int:
+        return len(self._peeking)
 
     def _accepted(self, sock: socket.socket) -> None:
         relay = self._make()

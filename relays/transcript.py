@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from hopgate.errors import HopgateError
 from hopgate.flow_format import TcpConnection, decode_tcp_messages, encode_tcp_flow, encode_tcp_message
@@ -27,8 +27,12 @@ FLUSH_SECONDS: Final = 0.5
 class Transcript:
     """One session's messages since the last record. `add` is for the hot path; a failure to write ends the session."""
 
-    def __init__(self, session: Session, connection: TcpConnection, failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, session: Session, connection: TcpConnection, failed: Callable[[str], None], metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """`metadata` is put into each record besides what all have."""
         self._session = session
+        self._metadata = metadata or {}
         self.connection = connection
         self._failed = failed
         self._messages: list[bytes] = []
@@ -93,6 +97,7 @@ class Transcript:
             "principal": str(session.principal),
             "kind": session.view.kind,
             "segment": self._number,
+            **self._metadata,
         }
         return encode_tcp_flow(
             self.connection,

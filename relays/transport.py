@@ -128,7 +128,8 @@ class LoopTransport(asyncio.Protocol):
             return
         self.disconnecting = self._discarding = True
         self._redirect(self._drop)
-        self.raw.write_eof()
+        with contextlib.suppress(OSError):  # the peer has closed, and the loop has not told us yet
+            self.raw.write_eof()
         self._resume()
 
     @property

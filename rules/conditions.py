@@ -227,7 +227,9 @@ def _sensible(fact: Fact, pattern: Pattern) -> None:
     """Refuse what compiles but can never be met by a fact. Raises BadPattern."""
     if fact.name == "method" and isinstance(pattern, str) and not pattern.startswith("re:") and _METHOD.fullmatch(pattern) is None:
         raise BadPattern(f"`{pattern}` is no HTTP method: methods are upper case and case-sensitive (RFC 9110 section 9.1)")
-    if fact.name in ("host", "destination") and isinstance(pattern, str) and "/" in pattern and not pattern.startswith("re:"):
+    if fact.name in ("host", "destination") and isinstance(pattern, str) and "/" in pattern and not pattern.startswith(("re:", "unix:")):
         raise BadPattern(f"`{pattern}` is no host name: leave out scheme and path")
+    if fact.name == "destination" and isinstance(pattern, str) and is_literal(pattern) and ":" not in pattern:
+        raise BadPattern(f"`{pattern}` can never match: write `{pattern}:PORT`, or `{pattern}:*` for every port")
     if fact.name == "host" and isinstance(pattern, str) and ":" in pattern and not pattern.startswith("re:") and pattern.count(":") == 1:
         raise BadPattern(f"`{pattern}` is no host name: write the port as `port:`")

@@ -36,8 +36,8 @@ def _one(operation: Operation, principal: Principal, connection: Connection, rul
     candidates = rules.candidates(operation.kind, operation.phase, principal, connection)
     if operation.kind == "http":
         selection = candidates.select(operation.complete, _given(facts, "path"), _given(facts, "method"))
-    elif operation.kind == "sql":
-        selection = candidates.select_words(operation.complete, facts.get)
+    elif operation.kind in ("sql", "ssh"):
+        selection = candidates.select_words(operation.complete, facts.get, operation.kind)
     else:
         selection = candidates.select(operation.complete)
     known, unknown = _applying(selection, operation, principal, connection)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from rules.match import Get, Test, Truth, guarded
 from rules.model import UNKNOWN, Connection, Decision, Principal
@@ -16,7 +16,8 @@ from rules.patterns import is_literal
 from rules.rule import Rule
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_WORDS: Final = ("verbs", "effects", "unbounded")
+# facts with few values, or with values that come again and again: what rules say of them is settled once for each combination
+_WORDS: Final[Mapping[str, tuple[str, ...]]] = {"sql": ("verbs", "effects", "unbounded"), "ssh": ("action", "programs", "facets", "op")}
 _CACHED_SELECTIONS: Final = 4096
 _CACHED_DECISIONS: Final = 4096
 
@@ -61,15 +62,18 @@ class Candidates:
         found = self._selections.get(key) if known else None
         return found or self._add(key if known else (), self._indexed(complete, method, below, here))
 
-    def select_words(self, complete: bool, get: Get) -> Selection:
-        """As `select`, for operations whose facts in `_WORDS` have few values: what rules say of them is settled once."""
+    def select_words(self, complete: bool, get: Get, kind: str) -> Selection:
+        """As `select`, for operations of a kind that has facts in `_WORDS`."""
+        names = _WORDS[kind]
         try:
-            words = tuple(get(name) for name in _WORDS)
+            words = tuple([get(name) for name in names])
+            if kind == "ssh" and not _is_short(words[1]):
+                return self.select(complete)
             key = (complete, "words", *words)
             found = self._selections.get(key)  # TypeError where a fact is no word or tuple of words
         except Exception:
             return self.select(complete)
-        return found or self._add(key, self._settled_by(complete, dict(zip(_WORDS, words, strict=True))))
+        return found or self._add(key, self._settled_by(complete, dict(zip(names, words, strict=True))))
 
     def _settled_by(self, complete: bool, words: Mapping[str, object]) -> Selection:
         found = []
@@ -115,6 +119,11 @@ class Candidates:
             else:
                 settled.append(rule)
         return Selection(tuple(settled), tuple(remaining))
+
+
+def _is_short(programs: Any) -> bool:
+    """Whether the words of commands may be kept: their callers make them up."""
+    return programs is UNKNOWN or programs is None or (len(programs) <= 16 and all(len(name) <= 64 for name in programs))
 
 
 def _doubt(get: Get) -> Truth:

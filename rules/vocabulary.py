@@ -141,6 +141,8 @@ FACTS: Final[Mapping[Kind, Mapping[str, Fact]]] = {
         Fact("op", Shape.WORD, words=SFTP_OPS),
         Fact("paths", Shape.PATH, many=True),
         Fact("destination", Shape.HOST),
+        Fact("subsystem", Shape.TEXT),
+        Fact("variable", Shape.TEXT),
         *_COMPLETE,
     ),
     "rdp": _table(

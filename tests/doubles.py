@@ -18,6 +18,7 @@ from hopgate.config import Config, load_config
 from hopgate.errors import Unavailable
 from rules.model import Principal
 
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN9Y/EwdzC2ONg8tIk0tLy9TUxOYGaqoWe+LtTZmO3ej"  # of no host
 START = 1_800_000_000.0  # seconds since the epoch: January 2027
 
 

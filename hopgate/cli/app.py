@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hopgate.cli import approvals, ca, deciding, doctor, environment, running, secret, sessions, token, verifying
+from hopgate.cli import approvals, ca, deciding, doctor, environment, replaying, running, secret, sessions, ssh, token, verifying
 from hopgate.cli.common import Misuse
 from hopgate.cli.output import note
 from hopgate.errors import HopgateError
@@ -25,6 +25,7 @@ def build() -> typer.Typer:
         ("explain", deciding.explain),
         ("unlock", sessions.unlock),
         ("verify", verifying.verify),
+        ("replay", replaying.replay),
         ("env", environment.env),
         ("doctor", doctor.doctor),
     )
@@ -35,6 +36,7 @@ def build() -> typer.Typer:
         ("secrets", secret.COMMANDS, "Credentials that the gateway adds and agents never see."),
         ("approvals", approvals.COMMANDS, "What waits for a reviewer."),
         ("sessions", sessions.COMMANDS, "Who uses what, and how to end it."),
+        ("ssh", ssh.COMMANDS, "What SSH clients must know of the gateway."),
         ("ca", ca.COMMANDS, "The authority that signs what agents see of HTTPS targets."),
     )
     for name, members, about in groups:

@@ -11,6 +11,7 @@ import typer
 
 from hopgate.cli.common import CONFIG, ConfigOption, JsonOption, Misuse, load
 from hopgate.cli.output import emit, say, visible
+from hopgate.cli.ssh_actions import ssh_operation
 from hopgate.cli.statements import sql_operation
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def explain(
         list[str] | None, typer.Option("--param", help="The value of $1, then of $2 …, as text without a type.", metavar="VALUE")
     ] = None,
     ssh: Annotated[str, typer.Option("--ssh", help="A command line; - reads it from stdin.", metavar="COMMAND")] = "",
+    ssh_action: Annotated[
+        str, typer.Option("--ssh-action", help='Anything else of SSH: "sftp write /srv/x", "forward db:5432", "shell".', metavar="ACTION")
+    ] = "",
     at: Annotated[str, typer.Option("--at", help="When, in the configured time zone; now when left out.", metavar="YYYY-MM-DDTHH:MM")] = "",
     peer: Annotated[str, typer.Option("--peer", help="From which address.", metavar="IP")] = "127.0.0.1",
     config: ConfigOption = CONFIG,
@@ -43,7 +47,7 @@ def explain(
     if target is None:
         known = ", ".join(each.name for each in loaded.connections) or "none"
         raise Misuse(f"there is no connection {connection!r}; configured: {known}")
-    operation = _operation(target, http, header or [], body, sql, param or [], ssh)
+    operation = _operation(target, http, header or [], body, sql, param or [], ssh, ssh_action)
     principal = _principal(loaded, subject, group or [], claim or [])
     found = judged(loaded, principal, target, operation, _moment(loaded, at), peer)
     if as_json:
@@ -111,20 +115,20 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _operation(
-    target: ConnectionConfig, http: str, headers: list[str], body: str | None, sql: str, params: list[str], ssh: str
+    target: ConnectionConfig, http: str, headers: list[str], body: str | None, sql: str, params: list[str], ssh: str, ssh_action: str
 ) -> Operation | None:
-    given = [name for name, value in (("http", http), ("sql", sql), ("ssh", ssh)) if value]
+    given = [name for name, value in (("http", http), ("sql", sql), ("ssh", ssh), ("ssh-action", ssh_action)) if value]
     if len(given) > 1:
-        raise Misuse("give one of --http, --sql and --ssh")
+        raise Misuse("give one of --http, --sql, --ssh and --ssh-action")
     if not given:
         return None
     kind = {"postgres": "sql", "mysql": "sql"}.get(target.kind, target.kind)
-    if given[0] != kind:
+    if given[0].partition("-")[0] != kind:
         raise Misuse(f"{target.name} is a {target.kind} connection: --{given[0]} does not go with it")
     if kind == "sql":
         return sql_operation(target, sql, params)
     if kind == "ssh":
-        return _ssh(target, ssh)
+        return ssh_operation(ssh_action) if ssh_action else _ssh(target, ssh)
     if kind != "http":
         raise Misuse(f"this hopgate does not read {kind} operations yet")
     return _http(target, http, headers, body)

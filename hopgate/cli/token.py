@@ -1,10 +1,11 @@
-"""`hopgate token`: issue, exchange, revoke."""
+"""`hopgate token`: issue, exchange, ssh-cert, revoke."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -72,8 +73,53 @@ def exchange(
     asyncio.run(work())
 
 
+def ssh_cert(
+    public_key: Annotated[Path, typer.Argument(help="The caller's public key: id_ed25519.pub, or - for stdin.", metavar="FILE")],
+    subject: Annotated[str, typer.Option("--subject", help="Whom the certificate names.", metavar="S")],
+    group: Annotated[list[str] | None, typer.Option("--group", help="A group; give it again for more.", metavar="G")] = None,
+    connection: Annotated[list[str] | None, typer.Option("--connection", help="The one where it is good; else all.", metavar="C")] = None,
+    ttl: Annotated[str, typer.Option("--ttl", help="How long it is good for, at most 1d.", metavar="TIME")] = "1h",
+    peer: Annotated[str, typer.Option("--peer", help="The network that it may come from.", metavar="CIDR")] = "",
+    permit: Annotated[list[str] | None, typer.Option("--permit", help="What rules may allow; else pty and port-forwarding.")] = None,
+    force_command: Annotated[str, typer.Option("--force-command", help="The one command that may run.", metavar="CMD")] = "",
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="A further claim, for rules.", metavar="NAME=VALUE")] = None,
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Print an OpenSSH user certificate for a public key: put it beside the private key, as id_ed25519-cert.pub."""
+    from hopgate.config.values import parse_duration
+    from hopgate.ledger import append_once
+    from hopgate.ssh_identity import DEFAULT_PERMITS, issue_certificate
+
+    loaded = load(config)
+    check_owner(loaded.state)
+    try:
+        seconds = parse_duration(ttl)
+    except ValueError as error:
+        raise Misuse(f"--ttl {error}") from None
+    text = read_line("public key") if str(public_key) == "-" else public_key.read_text(errors="replace")
+    permits = DEFAULT_PERMITS if permit is None else tuple(each for each in permit if each != "none")
+    line, certificate = issue_certificate(
+        loaded,
+        text.strip(),
+        subject,
+        tuple(group or ()),
+        seconds,
+        connections=tuple(connection or ()),
+        permits=permits,
+        peer=peer or None,
+        force_command=force_command,
+        claims=_claims(claim or []),
+    )
+    named = {"key_id": certificate.key_id.decode(), "serial": certificate.serial, "connections": list(connection or ())}
+    append_once(loaded.state, "certificate_issued", subject=subject, groups=list(group or ()), **named, seconds=seconds, peer=peer)
+    say(line)
+
+
 def revoke(
-    token_id: Annotated[str, typer.Option("--id", help="Its jti or SHA-256; takes an operator.", metavar="ID")] = "",
+    token_id: Annotated[
+        str,
+        typer.Option("--id", help="Its jti or SHA-256; a certificate's key id or ssh-serial:N. Takes an operator.", metavar="ID"),
+    ] = "",
     token: TokenOption = "",
     config: ConfigOption = CONFIG,
 ) -> None:
@@ -112,4 +158,4 @@ def _claims(texts: list[str]) -> dict[str, str]:
     return claims
 
 
-COMMANDS: Final[Mapping[str, Callable[..., object]]] = {"issue": issue, "exchange": exchange, "revoke": revoke}
+COMMANDS: Final[Mapping[str, Callable[..., object]]] = {"issue": issue, "exchange": exchange, "ssh-cert": ssh_cert, "revoke": revoke}

@@ -13,6 +13,7 @@ from hopgate.addresses import Address, parse_address, parse_host
 from hopgate.config.values import FilePath, Name, SecretText, Text, Texts
 from hopgate.errors import Misconfigured
 from hopgate.references import Reference, Template
+from hopgate.ssh_host_keys import HostKey, parse_host_key
 from rules.model import Connection
 
 type ConnectionKind = Literal["http", "postgres", "mysql", "ssh", "rdp"]
@@ -62,7 +63,7 @@ class ConnectionConfig(BaseModel):
     ca: FilePath | None = None  # certificates to trust for this target instead of the public ones
     host_header: Literal["auto", "client", "target"] = "auto"
     database: Text = ""
-    host_key: Text = ""
+    host_key: Texts = ()  # lines of known_hosts: keys, or with @cert-authority who certifies them
     shell: Text = ""
 
     @cached_property
@@ -73,6 +74,11 @@ class ConnectionConfig(BaseModel):
     def address(self) -> Address:
         """Where the target is dialled."""
         return parse_target(self.kind, self.target)[1]
+
+    @cached_property
+    def host_keys(self) -> tuple[HostKey, ...]:
+        """What an ssh target is known by."""
+        return tuple(map(parse_host_key, self.host_key))
 
     @cached_property
     def scheme(self) -> str:

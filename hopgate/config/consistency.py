@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from hopgate.addresses import PRIVATE_NETWORKS, refused_target
 from hopgate.config.connections import ConnectionConfig, parse_authority, parse_target
 from hopgate.config.model import HttpListener, IssuerConfig, ListenConfig, TLSConfig
+from hopgate.config.ssh import ssh_target_findings
 from hopgate.config.yaml import Location
 from rules.patterns import BadPattern, compile_text
 
@@ -132,8 +133,8 @@ def connection_findings(connection: ConnectionConfig) -> Iterator[Finding]:
     for key, kinds in _ONLY_FOR.items():
         if key in connection.model_fields_set and connection.kind not in kinds:
             yield (key,), f"does not go with kind {connection.kind}, only with {', '.join(kinds)}"
-    if connection.kind == "ssh" and not connection.host_key:
-        yield ("host_key",), "is required for kind ssh: the target's public key, as ssh-keyscan prints it"
+    if connection.kind == "ssh":
+        yield from ssh_target_findings(connection)
     if connection.credential is not None:
         yield from _credential_findings(connection)
 

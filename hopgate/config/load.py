@@ -12,7 +12,8 @@ from pydantic_core import ErrorDetails
 
 from hopgate.config.connections import ConnectionConfig
 from hopgate.config.consistency import connection_findings, issuer_findings, owner_findings, together_findings
-from hopgate.config.model import ApprovalsConfig, Config, IssuerConfig, ListenConfig, TLSConfig
+from hopgate.config.model import ApprovalsConfig, Config, IssuerConfig, ListenConfig, SshKeyConfig, TLSConfig
+from hopgate.config.ssh import ssh_key_findings
 from hopgate.config.yaml import Document, Location, Problem, read
 from hopgate.errors import Misconfigured
 
@@ -132,6 +133,7 @@ def _meaning_problems(document: Document, context: Mapping[str, Any]) -> Iterato
     data = document.data
     identity = data.get("identity")
     issuers = _valid(identity.get("issuers") if isinstance(identity, dict) else None, IssuerConfig, context)
+    ssh_keys = _valid(identity.get("ssh_keys") if isinstance(identity, dict) else None, SshKeyConfig, context)
     connections = _valid(data.get("connections"), ConnectionConfig, context)
     listen = _section(_valid_entries(data.get("listen"), ListenConfig, context), ListenConfig, context)
     tls = _section(data.get("tls"), TLSConfig, context)
@@ -139,6 +141,7 @@ def _meaning_problems(document: Document, context: Mapping[str, Any]) -> Iterato
     findings = [
         *((("identity", "issuers", i, *where), message) for i, issuer in issuers for where, message in issuer_findings(issuer)),
         *((("connections", i, *where), message) for i, connection in connections for where, message in connection_findings(connection)),
+        *ssh_key_findings(ssh_keys, [issuer for _, issuer in issuers], [connection for _, connection in connections]),
         *together_findings(issuers, connections, listen, tls),
         *owner_findings(approvals.owners if approvals is not None else {}, [issuer.name for _, issuer in issuers]),
     ]

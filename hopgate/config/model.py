@@ -51,10 +51,22 @@ class IssuerConfig(Section):
         return self.audience or ((LOCAL_AUDIENCE,) if self.local else ())
 
 
+class SshKeyConfig(Section):
+    """A public key that proves who its holder is, on SSH only: for callers that cannot get tokens or certificates."""
+
+    key: Text  # ssh-ed25519 AAAA… [comment]
+    subject: Text
+    groups: Texts = ()
+    issuer: Text = ""  # in whose name; empty = the local one
+    connections: Texts = ()  # where alone it is good; empty = wherever rules allow
+    peer: Network | None = None  # from where alone it is good
+
+
 class IdentityConfig(Section):
-    """Whose tokens are accepted; nobody's, unless named."""
+    """Whose tokens and keys are accepted; nobody's, unless named."""
 
     issuers: Annotated[tuple[IssuerConfig, ...], Field(min_length=1)]
+    ssh_keys: tuple[SshKeyConfig, ...] = ()
 
     def issuer(self, name: str) -> IssuerConfig | None:
         return next((issuer for issuer in self.issuers if issuer.name == name), None)

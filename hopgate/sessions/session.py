@@ -105,12 +105,13 @@ class Session:
         wait: float | None = None,
         outlives: bool = False,
         held: Callable[[Decision], None] | None = None,
+        known: Decision | None = None,
     ) -> Decision:
         """Decide `operation`, waiting for reviewers where a rule holds it, and write the ledger.
 
         `wait` bounds the wait in seconds (None: until the approval's own deadline); what is undecided by then comes back as `hold`.
         `held` is told once reviewers have been asked, with the approval's id: a caller wants to know what it waits for. With `outlives`
-        a pending approval stays when the caller goes away, and is spent by the repeated operation.
+        a pending approval stays when the caller goes away, and is spent by the repeated operation. `known` is as for `authorize_now`.
         Only `decision.allowed` permits anything. Raises CancelledError, nothing else.
         """
         self._settle()
@@ -118,7 +119,7 @@ class Session:
         self.used_at = self._sessions.clock()
         self.busy += 1
         try:
-            decision = self._decide(operation)
+            decision = self._decide(operation, known)
             if decision.effect == "hold":
                 decision = await self._hold(operation, name, decision, wait, outlives, held)
             decision = decision.of(name)
@@ -146,12 +147,7 @@ class Session:
             return None
         self.used_at = self._sessions.clock()
         try:
-            rules = self._sessions.rules.current
-            if known is not None and known.version == rules.version and not rules.depends_on_time_or_peer:
-                self._check()
-                decision = self.allowance.take() or known
-            else:
-                decision = self._decide(operation)
+            decision = self._decide(operation, known)
             if decision.effect != "allow" or decision.approval:
                 self.allowance.give_back()
                 return None
@@ -213,11 +209,15 @@ class Session:
             return Decision("deny", message="the response could not be judged", operation=name)
         return decision
 
-    def _decide(self, operation: Operation) -> Decision:
+    def _decide(self, operation: Operation, known: Decision | None = None) -> Decision:
         self._check()
         if (refusal := self.allowance.take()) is not None:
             return refusal
-        return decide(operation, self.principal, self.view, self._sessions.rules.current)
+        rules = self._sessions.rules.current
+        current = known is not None and known.version == rules.version and not rules.depends_on_time_or_peer
+        if known is not None and current and known.effect == "allow" and not known.approval:
+            return known
+        return decide(operation, self.principal, self.view, rules)
 
     def _check(self) -> None:
         """Raise unless the session still stands: token, locks, and the session rules of this moment."""

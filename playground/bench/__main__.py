@@ -1,4 +1,4 @@
-"""`scripts/bench http|postgres`: what the gate costs. Fails when something was not decided, recorded or masked, or answered otherwise."""
+"""`scripts/bench http|postgres|ssh`: what the gate costs. Fails when something was not decided, recorded or masked, or went wrong."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 
-from playground.bench import measure, postgres
+from playground.bench import measure, postgres, ssh
 from playground.bench.measure import Line
 from playground.bench.postgres_stage import PostgresBench
+from playground.bench.ssh_stage import SshBench
 from playground.bench.stage import Bench
 from playground.demo.database import relay_missing
 from playground.demo.stage import Failed, free_ports
+from playground.ssh_host import Unavailable, missing
 
 ALL = ("decide", "mask", "cpu", "approval", "memory", "workers")
 
@@ -87,21 +89,43 @@ def over_postgres(transactions: int, rounds: int, only: Sequence[str]) -> int:
     return 0
 
 
+def over_ssh(mebibytes: int, rounds: int, only: Sequence[str]) -> int:
+    console = Console(highlight=False, soft_wrap=True)
+    if reason := missing():
+        console.print(f"skipped: {reason}")
+        return 0
+    stage = SshBench(mebibytes)
+    try:
+        stage.open()
+        measured(console, ssh.runs(stage, rounds), only)
+    except (Failed, Unavailable) as error:
+        console.print(f"[bold red]failed:[/] {error}")
+        return 1
+    finally:
+        stage.close()
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="measure; fails unless everything was decided, recorded and masked")
-    parser.add_argument("what", choices=["http", "postgres"])
-    parser.add_argument("--requests", type=int, help="requests or transactions in each round (default 3000, postgres 24000)")
+    parser.add_argument("what", choices=["http", "postgres", "ssh"])
+    parser.add_argument("--requests", type=int, help="in each round: requests (3000), transactions (24000), MiB of ssh (256)")
     parser.add_argument("--rounds", type=int, default=5, help="of both proxies, alternating (default 5)")
     parser.add_argument(
-        "--only", choices=list(dict.fromkeys((*ALL, *postgres.ALL))), action="append", help="one measurement; give it again for more"
+        "--only",
+        choices=list(dict.fromkeys((*ALL, *postgres.ALL, *ssh.ALL))),
+        action="append",
+        help="one measurement; give it again for more",
     )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopping it any way stops what it started
-    names = ALL if options.what == "http" else postgres.ALL
+    names = {"http": ALL, "postgres": postgres.ALL, "ssh": ssh.ALL}[options.what]
     only = [name for name in names if not options.only or name in options.only]  # workers last: it starts several processes
     try:
         if options.what == "postgres":
             return over_postgres(options.requests or 24_000, options.rounds, only)
+        if options.what == "ssh":
+            return over_ssh(options.requests or 256, options.rounds, only)
         return http(options.requests or 3000, options.rounds, only)
     except KeyboardInterrupt:
         return 130

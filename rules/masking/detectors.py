@@ -143,6 +143,16 @@ def any_of(names: tuple[str, ...]) -> Any:
     return re2.compile(b"|".join(b"(?:" + _BY_NAME[name].pattern + b")" for name in names), options)
 
 
+@lru_cache(maxsize=128)
+def first_look(names: tuple[str, ...], more: bytes) -> Any:
+    """Like `any_of`, and `more` as well."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.never_capture = True
+    options.max_mem = 64 << 20
+    return re2.compile(b"|".join([*(b"(?:" + _BY_NAME[name].pattern + b")" for name in names), b"(?:" + more + b")"]), options)
+
+
 def find(text: str | bytes, names: Iterable[str] = DETECTORS) -> list[tuple[int, int, str]]:
     """(start, end, detector) of everything found, ordered; offsets are in the units of `text`. Spans of different detectors may overlap."""
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text

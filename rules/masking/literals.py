@@ -24,6 +24,7 @@ except ImportError:  # not compiled
 
 SHORTEST: Final = 4  # bytes; what is shorter is no secret, and hiding it would hide half of every body
 _LONGEST_SPELLED: Final = 512  # characters of a secret whose every mixture of spellings is looked for
+_HEAD: Final = 4  # bytes by which forms are told apart at the end of a piece
 _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _SPELLING_MARKS: Final = b"%\\&+"  # one of them is in whatever spells characters one by one
 
@@ -73,24 +74,71 @@ class Literals:
 
     def open_tail(self, data: bytes) -> int:
         """Where the earliest beginning of a spelling starts that the end of `data` may have cut; `len(data)` if none."""
-        first = len(data)
-        for form in self._plain + self._wide + tuple(needle for needle, _, _ in self._base64):
-            position = data.find(form[:1], max(0, len(data) - len(form) + 1))
-            while 0 <= position < first:
-                if form.startswith(data[position:]):
-                    first = position
+        end = first = len(data)
+        tail = data[max(0, end - self._longest_held + 1) :]
+        before = end - len(tail)
+        for head, forms in self._tails.items():
+            position = tail.find(head)
+            while 0 <= position < first - before:
+                if any(form.startswith(tail[position:]) for form in forms):
+                    first = before + position
                     break
-                position = data.find(form[:1], position + 1)
+                position = tail.find(head, position + 1)
+        for size in range(_HEAD - 1, 0, -1):  # what is shorter than the heads
+            if data[end - size :] in self._starts and end - size < first and size <= end:
+                return end - size
         return first
 
     @cached_property
+    def _held_forms(self) -> tuple[bytes, ...]:
+        return self._plain + self._wide + tuple(needle for needle, _, _ in self._base64)
+
+    @cached_property
+    def _longest_held(self) -> int:
+        return max(map(len, self._held_forms), default=0)
+
+    @cached_property
+    def _tails(self) -> dict[bytes, tuple[bytes, ...]]:
+        """Forms by how they begin."""
+        found: dict[bytes, list[bytes]] = {}
+        for form in self._held_forms:
+            found.setdefault(form[:_HEAD], []).append(form)
+        return {head: tuple(forms) for head, forms in found.items()}
+
+    @cached_property
+    def _starts(self) -> frozenset[bytes]:
+        return frozenset(form[:size] for form in self._held_forms for size in range(1, _HEAD))
+
+    @cached_property
+    def first_look(self) -> bytes:
+        """RE2 that matches the first characters of every spelling: one pass tells where nothing can be. Empty without secrets."""
+        beginnings = {form[:_FIRST_LOOK] for form in self._held_forms}
+        patterns = [b"".join(b"\\x%02x" % byte for byte in beginning) for beginning in sorted(beginnings)]
+        patterns += [_spellings(_beginning(secret)) for secret in self._secrets if len(secret) <= _LONGEST_SPELLED]
+        return b"|".join(patterns)
+
+    @cached_property
     def _spelled(self) -> tuple[Any, ...]:
-        options = re2.Options()
-        options.encoding = re2.Options.Encoding.LATIN1
-        options.max_mem = 64 << 20
-        options.never_capture = True
+        options = _options()
         options.longest_match = True  # `abc%` may stand there as `abc%25`
         return tuple(re2.compile(_spellings(secret), options) for secret in self._secrets if len(secret) <= _LONGEST_SPELLED)
+
+
+def _options() -> Any:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.max_mem = 64 << 20
+    options.never_capture = True
+    return options
+
+
+def _beginning(secret: bytes) -> bytes:
+    """The first characters of a secret; bytes where it is no text."""
+    try:
+        return secret.decode()[:_HEAD].encode()
+    except UnicodeDecodeError:
+        # as `_spellings` reads the whole: as bytes, which a beginning that is text would not be
+        return secret[:_HEAD]
 
 
 def _occurrences(data: bytes, form: bytes) -> list[Span]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rules.masking.detectors import Detector, any_of, detector, set_of
+from rules.masking.detectors import Detector, any_of, detector, first_look, set_of
 from rules.masking.literals import Literals
 from rules.masking.result import Counts
 from rules.masking.strategies import Treatment, strongest
@@ -33,6 +33,7 @@ class Scanner:
         self.secrets: Scanner = self if not detectors else Scanner((), literals)
         names = tuple([found.name for found, _ in detectors])
         self._any: Any = any_of(names) if len(names) > 1 else None
+        self._first_look: Any = first_look(names, literals.first_look) if literals and names else None
         self._set: Any = set_of(names) if len(names) > 1 else None
 
     @classmethod
@@ -69,6 +70,8 @@ class Scanner:
 
     def find(self, data: bytes) -> list[Found]:
         """Disjoint and ordered; where spans overlap, their union gets the strongest treatment."""
+        if self._first_look is not None and self._first_look.search(data) is None:
+            return []
         spans = [Found(start, end, treatment) for found, treatment in self._candidates(data) for start, end in found.find(data)]
         if self.literals and self.literals.found_in(data):
             spans += [Found(start, end, self._literal_treatment) for start, end in self.literals.find(data)]

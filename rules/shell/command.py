@@ -6,6 +6,7 @@ wrappers, `sh -c`, `eval`, `trap`, `find -exec`, `xargs` and here-documents hand
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,13 +18,16 @@ from rules.model import UNKNOWN, Exact, Operation
 from rules.printable import visible
 from rules.shell.bounds import Exceeded, check
 from rules.shell.facts import ShellFacts, shell_facts
-from rules.shell.programs import RESERVED
+from rules.shell.programs import READS_NOTHING, RESERVED
 from rules.shell.read import REDIRECTS, WORDS, Context, Judge, Reader
 from rules.shell.redirections import Redirection
+from rules.shell.transfers import PROGRAMS as TRANSFERRING
+from rules.shell.transfers import Transfer, transfer_of
 from rules.shell.words import Holes, Misread, Word, whole_word, words_of
 from rules.shell.wrappers import Runs, basename, meaningful, runs
 
 SHELLS: Final = {"bash": True, "sh": False, "dash": False, "ash": False}  # those that are read, and whether they have all that bash has
+_NETWORK: Final = frozenset({"network"})
 CODE_FROM_CHANNEL: Final = "it runs what it reads from the channel"
 
 _ASSIGNMENT: Final = re.compile(rb"([A-Za-z_][A-Za-z0-9_]*)(?:\[([0-9]+)\])?\+?=")
@@ -31,15 +35,16 @@ _AFTER: Final = frozenset(b" \t\n;&|()<>`")
 _TESTS: Final = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-v", "-R"})
 
 
-def operation_of(command: bytes, shell: str = "bash", context: bytes = b"") -> Operation:
+def operation_of(command: bytes, shell: str = "bash", context: bytes = b"", stdin: bytes | None = None) -> Operation:
     """The operation of an exec. `shell` is what the account's login shell is said to be (`shell:` of the connection).
 
-    `context` is what else changes its meaning (account, environment) for the fingerprint. Never raises.
+    `context` is what else changes its meaning (account, environment) for the fingerprint. `stdin` is all that the channel will give it,
+    where that is known: the code of a command that `takes_code_from_channel`. Never raises.
     """
-    parts, reason = _found(command, shell)
+    parts, reason = _found(command, shell, stdin)
 
     def exact() -> Exact:
-        return _exact(command, shell, context)
+        return _exact(command, shell, context, stdin)
 
     if reason:
         parts = [facts if facts.get("reason") else _doubtful(facts, reason) for facts in parts]
@@ -64,13 +69,24 @@ def takes_code_from_channel(operation: Operation) -> bool:
     return any(part.reason == CODE_FROM_CHANNEL for part in (operation, *operation.parts))
 
 
-def _found(command: bytes, shell: str) -> tuple[list[ShellFacts], str]:
+def is_file_transfer(operation: Operation) -> bool:
+    """Whether an exec is nothing but the far end of scp, rsync or git: what it sends is no text to mask, but somebody's copy."""
+    return operation.complete and isinstance(operation.facts, ShellFacts) and operation.facts.transfer is not None
+
+
+def _found(command: bytes, shell: str, stdin: bytes | None) -> tuple[list[ShellFacts], str]:
     """The facts of every command, and why they are not all."""
     judge = _Commands()
     try:
         check(command)
         reader = Reader(judge)
-        reader.read(command, Context(bash=SHELLS.get(shell, True)))
+        context = Context(bash=SHELLS.get(shell, True))
+        if stdin is not None:
+            check(stdin)
+            if not _one_reader(_found(command, shell, None)[0]):
+                reader.doubt("more than one command could read the code from the channel")
+            context = replace(context, stdin="text", text=stdin)
+        reader.read(command, context)
         reader.run()
         if shell not in SHELLS:
             named = f"the command lines of the shell `{visible(shell)[:40]}` are not read"
@@ -82,6 +98,12 @@ def _found(command: bytes, shell: str) -> tuple[list[ShellFacts], str]:
     if not judge.parts and not reader.reasons:
         return [shell_facts((), "")], ""
     return judge.parts, next(iter(reader.reasons), "")
+
+
+def _one_reader(parts: list[ShellFacts]) -> bool:
+    """Whether each command only hands on to the next (`sudo bash`): then the last one gets all of the standard input."""
+    chains = sorted((_programs(facts) for facts in parts), key=len)
+    return all(len(after) > len(before) and after[: len(before)] == before for before, after in itertools.pairwise(chains))
 
 
 class _Commands(Judge):
@@ -103,6 +125,11 @@ class _Commands(Judge):
             self._add(reader, assigned, context.within("environment"), ())
         else:
             self._simple(reader, source, node, context)
+
+    def plain(self, reader: Reader, words: tuple[Word, ...], stdin: str, context: Context) -> None:
+        if stdin:
+            context = Context(context.facets, context.chain, stdin, None, context.depth, context.bash, context.after)
+        self._add(reader, [], context, words)
 
     def opened(self, reader: Reader, source: bytes, node: Node, context: Context, checked: bool = False) -> None:
         """A redirection without a command opens, and may empty, files."""
@@ -186,12 +213,15 @@ class _Commands(Judge):
             reader.doubt("`exec` changes what later commands read")
         if _ASSIGNMENT.match(words[0].raw.encode()):
             reader.doubt("an assignment that the grammar takes for a command")
+        if context.stdin == "code" and name not in READS_NOTHING:
+            reader.doubt(f"`{visible(name)[:40]}` could read the code that follows it")
         found = runs(words)
         facets |= found.facets
         reason = found.reason or self._inner(reader, found, context, facets, name)
         if reason:
             reader.doubt(reason)
-        self.parts.append(shell_facts((*context.chain, name), _joined(words), facets, reason))
+        transfer = None if reason or context.chain or not facets <= _NETWORK else _transfer(name, words)
+        self.parts.append(shell_facts((*context.chain, name), _joined(words), facets, reason, transfer))
 
     def _inner(self, reader: Reader, found: Runs, context: Context, facets: frozenset[str], name: str) -> str:
         """Queue what a command runs; why it is not known, or nothing."""
@@ -218,9 +248,17 @@ class _Commands(Judge):
             if not shell:
                 return ""  # code of another language, in full in the command
             if shell in SHELLS:
-                reader.read(context.text, replace(inner, bash=SHELLS[shell], stdin="null", text=None))
+                # a shell reads code from its standard input line by line, and leaves the rest to what it runs
+                follows = b"\n" in context.text.strip()
+                reader.read(context.text, replace(inner, bash=SHELLS[shell], stdin="code" if follows else "null", text=None))
                 return ""
         return "it runs what another command or a file gives it"
+
+
+def _transfer(name: str, words: tuple[Word, ...]) -> Transfer | None:
+    if basename(name) not in TRANSFERRING or any(word.value is None for word in words):
+        return None
+    return transfer_of([word.value or "" for word in words])
 
 
 def _run(reader: Reader, source: bytes, nodes: list[Node], context: Context, end: int) -> list[Word]:
@@ -300,9 +338,12 @@ def _union(parts: list[ShellFacts], reason: str) -> ShellFacts:
     return shell_facts(programs, UNKNOWN, frozenset[str]().union(*(facts.get("facets") for facts in parts)), reason)
 
 
-def _exact(command: bytes, shell: str, context: bytes) -> Exact:
+def _exact(command: bytes, shell: str, context: bytes, stdin: bytes | None) -> Exact:
     text = command.decode(errors="backslashreplace")
-    fields = (b"exec", shell.encode(), command, context)
+    fields: tuple[bytes, ...] = (b"exec", shell.encode(), command, context)
+    if stdin is not None:
+        text += f"\n\nits standard input:\n{stdin.decode(errors='backslashreplace')}"
+        fields += (stdin,)
     payload = b"".join(len(field).to_bytes(8, "big") + field for field in fields)
     title = visible(text.partition("\n")[0])
     return Exact(title=title[:200], text=text, payload=payload)

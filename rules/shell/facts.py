@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from rules.model import UNKNOWN
+from rules.shell.transfers import Transfer
 
 
 class ShellFacts:
-    """What one command of an exec is. `programs` and `argv` are UNKNOWN where an expansion decides them."""
+    """What one command of an exec is. `programs` and `argv` are UNKNOWN where an expansion decides them.
 
-    __slots__ = ("_values",)
+    `transfer` is there where the whole command line is the far end of scp, rsync or git, and nothing else.
+    """
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    __slots__ = ("_values", "transfer")
+
+    def __init__(self, values: Mapping[str, Any], transfer: Transfer | None = None) -> None:
         self._values = values
+        self.transfer = transfer
 
     def get(self, name: str) -> Any:
         return self._values.get(name)
@@ -26,15 +31,18 @@ class ShellFacts:
         }
 
 
-def shell_facts(programs: Any = (), argv: Any = "", facets: frozenset[str] = frozenset(), reason: str = "") -> ShellFacts:
+def shell_facts(
+    programs: Any = (), argv: Any = "", facets: frozenset[str] = frozenset(), reason: str = "", transfer: Transfer | None = None
+) -> ShellFacts:
     """Facts of an exec. `programs` is a tuple or UNKNOWN, `argv` text or UNKNOWN; `reason` says why they are not complete."""
-    return ShellFacts(
-        {
-            "action": "exec",
-            "programs": programs,
-            "argv": argv,
-            "facets": tuple(sorted(facets)),
-            "complete": not reason,
-            "reason": reason,
-        }
-    )
+    values = {
+        "action": "exec",
+        "programs": programs,
+        "argv": argv,
+        "facets": tuple(sorted(facets)) if facets else (),
+        "complete": not reason,
+        "reason": reason,
+    }
+    if transfer is not None:
+        values["op"], values["paths"] = transfer.op, transfer.paths
+    return ShellFacts(values, transfer)

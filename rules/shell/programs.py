@@ -121,7 +121,7 @@ RUNNING_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
             "--open-files-in-pager", "--config", "--git-dir", "--work-tree"),
     "tar": ("-I", "-F", "--checkpoint-action", "--to-command", "--use-compress-program", "--rsh-command", "--rmt-command", "--info-script",
             "--new-volume-script"),
-    "rsync": ("-e", "--rsh", "--rsync-path"),
+    "rsync": ("-e", "--rsh", "--rsync-path", "--daemon", "--config", "-M", "--remote-option"),
     "scp": ("-S", "-o", "-F", "-D"),
     "sftp": ("-S", "-o", "-F", "-D", "-b"),
     "sort": ("--compress-program",),
@@ -164,4 +164,11 @@ MEANINGFUL: Final = (
     r".*EDITOR|VISUAL|.*PAGER|LESS.*|MORE|BROWSER|MAN.*|PYTHON.*|PERL.*|RUBY.*|NODE_.*|NPM_.*|npm_.*|LUA_.*|PHP.*|JAVA_.*|JDK_.*|_JAVA_.*|CLASSPATH|"
     r"GEM_.*|BUNDLE_.*|CARGO.*|RUSTC.*|GO[A-Z]+|CC|CXX|MAKE.*|AWK.*|GAWK.*|SYSTEMD_.*|DOCKER_.*|KUBECONFIG|AWS_.*|CURL_.*|WGETRC|.*_proxy|.*_PROXY|"
     r"OPENSSL_.*|SSL_.*|XDG_.*|DISPLAY|DBUS_.*|FPATH|FCEDIT|HIST.*|INPUTRC|OPTIND|RANDOM|SECONDS|LINENO|FUNCNEST|TIMEFORMAT|COPROC|_"
+)
+
+# that leave their standard input alone, whatever their words are: behind these, the rest of a script that a shell reads from it is the rest
+READS_NOTHING: Final = _words(
+    """: true false echo printf cd pwd test [ [[ export unset set shift exit return break continue umask type hash alias local readonly
+    declare typeset let shopt trap wait jobs kill sleep ls dir stat readlink realpath basename dirname mkdir rmdir touch chmod chown chgrp
+    ln du df date uname hostname id whoami groups uptime free ps nproc arch lscpu systemctl service mktemp seq sync which"""
 )

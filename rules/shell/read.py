@@ -14,8 +14,9 @@ from tree_sitter import Node
 
 from rules.shell.bounds import MAX_DEPTH, MAX_NODES, MAX_PARTS, MAX_READ, Exceeded, check
 from rules.shell.grammar import HOLES, check_hole, holes_in, only_bash, parse
+from rules.shell.plain import Plain, plain_commands
 from rules.shell.redirections import Redirection, file_redirection, heredoc
-from rules.shell.words import Misread, whole_word
+from rules.shell.words import Misread, Word, whole_word
 
 _NO_FACETS: Final[frozenset[str]] = frozenset()
 
@@ -26,7 +27,7 @@ class Context:
 
     facets: frozenset[str] = _NO_FACETS
     chain: tuple[str, ...] = ()
-    stdin: str = "channel"  # "channel", "pipe", "file", "null", "text"
+    stdin: str = "channel"  # "channel", "pipe", "file", "null", "text", "code" (the rest of the text that it stands in itself)
     text: bytes | None = None  # of "text", where it is known
     depth: int = 0
     bash: bool = True  # False: what only bash has is not understood
@@ -77,6 +78,7 @@ WORDS: Final = _words(
     """word number string raw_string ansi_c_string translated_string concatenation simple_expansion expansion arithmetic_expansion
     command_substitution process_substitution extglob_pattern brace_expression"""
 )
+_AFTER_BRACE: Final = frozenset(b" \t\n;&|()<>")
 LASTING: Final = frozenset({"list", "pipeline", "negated_command"})
 WORDED: Final = frozenset({"for_statement", "case_statement", "case_item", "function_definition"})
 REDIRECTS: Final = frozenset({"file_redirect", "herestring_redirect", "heredoc_redirect"})
@@ -91,7 +93,7 @@ class Reader:
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
         self.reasons: dict[str, None] = {}
-        self.work: list[tuple[bytes, Node, Context]] = []
+        self.work: list[tuple[bytes, Node | Plain, Context]] = []
         self.nodes = 0
         self.parsed = 0
         self.count = 0
@@ -110,6 +112,10 @@ class Reader:
                 check(text)
             if self.parsed > MAX_READ:
                 raise Exceeded("the commands in the command are too long")
+            plain = plain_commands(text.decode())
+            if plain is not None:
+                self.work.extend((text, command, context) for command in reversed(plain))
+                return
             root = parse(text)
         except Exceeded as error:
             self.doubt(str(error))
@@ -126,6 +132,10 @@ class Reader:
             if self.nodes > MAX_NODES or self.count > MAX_PARTS:
                 self.doubt("the command has too many parts")
                 return
+            if isinstance(node, tuple):
+                self.count += 1
+                self.judge.plain(self, *node, context)
+                continue
             try:
                 self._visit(source, node, context)
             except Misread as error:
@@ -188,6 +198,8 @@ class Reader:
             inner = replace(inner, facets=context.facets | inner.facets, after=())
         children = node.children
         self._between(source, node, children)
+        if node.type == "compound_statement" and source[node.start_byte + 1] not in _AFTER_BRACE:
+            raise Misread("a brace where the shell sees a word")
         found: list[tuple[bytes, Node, Context]] = []
         words: list[Node] = []
         piped = False
@@ -208,6 +220,9 @@ class Reader:
             if piped and node.type == "pipeline":
                 at = replace(at, stdin="pipe", text=None)
             found.append((source, child, at))
+        if len(found) > 1:
+            # what one of them reads of a text is not there for the next: nobody knows with which part that begins
+            found = [(text, child, replace(at, stdin="file", text=None) if at.stdin == "text" else at) for text, child, at in found]
         if after:  # the grammar puts what stands behind a list or a pipeline around it; the shell, at its last command
             if not found or found[-1][1].type not in STATEMENTS:
                 raise Misread("a redirection of nothing")
@@ -336,6 +351,9 @@ class Judge:
     """What is done with a simple command, and with a redirection that has none."""
 
     def command(self, reader: Reader, source: bytes, node: Node, context: Context) -> None:
+        raise NotImplementedError
+
+    def plain(self, reader: Reader, words: tuple[Word, ...], stdin: str, context: Context) -> None:
         raise NotImplementedError
 
     def opened(self, reader: Reader, source: bytes, node: Node, context: Context, checked: bool = False) -> None:

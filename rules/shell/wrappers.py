@@ -26,6 +26,7 @@ from rules.shell.programs import (
     WRAPPERS,
     Wrapper,
 )
+from rules.shell.transfers import transfer_of
 from rules.shell.words import Misread, Word
 
 type Words = Sequence[Word]
@@ -233,6 +234,10 @@ def _found_file(word: Word) -> Word:
 def _optioned(name: str, words: Words) -> Runs:
     """A program that runs another one when an option says so. Long options may be abbreviated, short ones stand in clusters."""
     running = RUNNING_OPTIONS[name]
+    if name == "rsync" and len(words) > 1 and words[1].value == "--server":
+        # here -e tells what the client can do; its other options may read configurations and start daemons
+        known = [word.value for word in words if word.value is not None]
+        return _NOTHING if len(known) == len(words) and transfer_of(known) else Runs(reason="`rsync --server`: its words are not read")
     for word in words[1:]:
         text = word.value
         if text is None:

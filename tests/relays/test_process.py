@@ -14,7 +14,7 @@ import pytest
 
 from hopgate import supervise
 from hopgate.config import Config, load_config
-from relays.__main__ import RELAYS, Process, main, parse, relays_of
+from relays.__main__ import LISTENERS, RELAYS, Process, main, parse, relays_of
 from tests.relays.plain import PlainRelay
 from tests.relays.world import configure
 
@@ -55,7 +55,7 @@ def test_what_keeps_it_from_starting_is_one_line(
 def test_every_relay_that_is_named_can_be_made(tmp_path: Path) -> None:
     (made,) = relays_of(listening(tmp_path, 15432)).values()
     assert made().kind == "postgres"
-    assert set(RELAYS) == set(supervise.RELAYED)
+    assert set(RELAYS) | set(LISTENERS) == set(supervise.RELAYED)
     assert callable(main)
 
 

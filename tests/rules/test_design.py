@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rules import ssh
 from rules.explain import explain
 from rules.load import load_rules
 from rules.model import UNKNOWN, Connection, Hold, Limits, Mask, Operation, Principal
@@ -95,6 +96,9 @@ SESSION = Operation("session", Given(kind="postgres", connection="orders-db"))
         (refund(b'{"amount": 101}', "/v1/refunds2"), AGENT, ORDERS, "deny", ()),
         (request("GET", "/v1/refunds"), AGENT, ORDERS, "deny", ()),
         (Operation("ssh", Given(action="exec")), AGENT, ORDERS, "deny", ()),
+        (ssh.shell_operation(), AGENT, ORDERS, "deny", ()),
+        (ssh.sftp_operation(["read"], [b"/srv/x"]), AGENT, ORDERS, "deny", ()),
+        (ssh.forward_operation(b"db", 5432), AGENT, ORDERS, "deny", ()),
         (Operation("rdp", Given(action="connect")), AGENT, ORDERS, "deny", ()),
     ],
 )

@@ -7,12 +7,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rules import ssh
 from rules.decide import _applying, truth_of
 from rules.expressions import Scope
 from rules.http import HttpFacts, request_operation
 from rules.index import Candidates
 from rules.model import UNKNOWN, Operation
 from tests.rules.given import AGENT, BILLING, judged, request, rules_of, sql
+from tests.rules.shell.reading import parts
 
 PATHS = ["/", "/a", "/a/", "/a/b", "/a/b/c", "/b", "/b/a", "/a/x/c", "/a/b/c/d", "/ab", "*", "/a//b", "/a/../b"]
 PATTERNS = [
@@ -109,7 +111,7 @@ def test_words_that_are_settled_once_change_nothing(rules: list[Any], operations
     candidates = loaded.candidates("sql", "request", AGENT, BILLING)
     for operation in operations * 2:
         scope = Scope(operation, AGENT, BILLING)
-        selection = candidates.select_words(operation.complete, operation.facts.get)
+        selection = candidates.select_words(operation.complete, operation.facts.get, "sql")
         known, unknown = _applying(selection, operation, AGENT, BILLING)
         truths = {rule.id: truth_of(rule, operation, scope) for rule in loaded.rules}
         assert sorted(rule.id for rule in (*selection.settled, *known)) == sorted(name for name, truth in truths.items() if truth is True)
@@ -136,3 +138,31 @@ def test_caches_do_not_grow_with_what_callers_make_up() -> None:
     for index in range(300):
         judged(request("GET", f"/a/{index}"), rules)
     assert len(candidates._selections) == 1
+
+
+_COMMANDS = ["ls", "rm -rf x", "sudo rm x", "cat $x | rm y", "$x", "ls > f", "scp -t /srv/x", "(", "/usr/bin/ls", "x" * 100]
+_SSH_RULES = [
+    "{on: ssh, match: {programs: [ls, cat]}, effect: allow}",
+    "{on: ssh, match: {action: exec, argv: ['* x']}, effect: hold}",
+    "{on: ssh, match: {programs: [rm], argv: ['rm -rf *']}, effect: deny}",
+    "{on: ssh, match: {facets: [sudo, redirect]}, effect: deny}",
+    "{on: ssh, match: {action: sftp, op: [read, write], paths: ['/srv/**']}, effect: allow}",
+    "{on: ssh, match: {op: write, paths: ['/srv/**']}, effect: allow}",
+    "{on: ssh, match: {action: exec, not: {programs: [rm], facets: [expansion]}}, effect: allow}",
+    "{on: ssh, match: {complete: false}, effect: deny}",
+]
+
+
+@given(st.lists(st.sampled_from(_SSH_RULES), max_size=6), st.lists(st.sampled_from(_COMMANDS), min_size=1, max_size=5))
+def test_commands_that_are_settled_once_are_decided_alike(rules: list[str], commands: list[str]) -> None:
+    loaded = rules_of(*rules)
+    candidates = loaded.candidates("ssh", "request", AGENT, BILLING)
+    operations = [part for command in commands for part in parts(command)]
+    operations += [ssh.sftp_operation(["write"], [b"/srv/x"]), ssh.sftp_operation(["remove"], [b"/srv/x"]), ssh.shell_operation()]
+    for operation in operations * 2:
+        scope = Scope(operation, AGENT, BILLING)
+        selection = candidates.select_words(operation.complete, operation.facts.get, "ssh")
+        known, unknown = _applying(selection, operation, AGENT, BILLING)
+        truths = {rule.id: truth_of(rule, operation, scope) for rule in loaded.rules}
+        assert sorted(rule.id for rule in (*selection.settled, *known)) == sorted(name for name, truth in truths.items() if truth is True)
+        assert sorted(rule.id for rule in unknown) == sorted(name for name, truth in truths.items() if truth is UNKNOWN)

@@ -109,6 +109,8 @@ def rule(body: str, kind: str = "http", effect: str = "allow") -> str:
         ("match: {method: get}", "http", "allow", "6:21: `get` is no HTTP method: methods are upper case"),
         ("match: {scheme: htps}", "http", "allow", "6:21: `htps` is no scheme, did you mean `https`?"),
         ("match: {host: 'http://x'}", "http", "allow", "6:19: `http://x` is no host name"),
+        ("match: {destination: 'db/x'}", "ssh", "allow", "6:26: `db/x` is no host name: leave out scheme and path"),
+        ("match: {destination: db}", "ssh", "deny", "6:26: `db` can never match: write `db:PORT`, or `db:*` for every port"),
         ("match: {host: 'x:80'}", "http", "allow", "6:19: `x:80` is no host name: write the port as `port:`"),
         ("match: {port: http}", "http", "allow", "6:19: expected a number, got `http`"),
         ("match: {port: {}}", "http", "allow", "6:19: an empty comparison"),

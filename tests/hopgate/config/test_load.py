@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hopgate.config import load_config
 from hopgate.errors import Misconfigured
-from tests.doubles import make_config, write_config
+from tests.doubles import HOST_KEY, make_config, write_config
 
 FULL = """\
 version: 1
@@ -31,7 +31,8 @@ connections:
      target: "http://10.0.0.5:8080", labels: {env: prod}, credential: {headers: {Authorization: "Bearer ${secret:billing}"}}}
   - {name: orders-db, kind: postgres, target: "db.internal", database: orders, tls: verify-full, ca: ca.pem,
      credential: {username: app, password: "${secret:orders-db}"}}
-  - {name: build, kind: ssh, target: "build.internal:2222", host_key: "ssh-ed25519 AAAA…", shell: bash,
+  - {name: build, kind: ssh, target: "build.internal:2222", shell: bash,
+     host_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN9Y/EwdzC2ONg8tIk0tLy9TUxOYGaqoWe+LtTZmO3ej",
      credential: {username: deploy, private_key: "${file:keys/build_ed25519}"}}
 listen:
   http: {address: "10.0.0.2:8080", cleartext: [10.0.0.0/8]}
@@ -123,7 +124,7 @@ def test_no_repr_shows_what_somebody_wrote_as_a_secret(tmp_path: Path) -> None:
 
 
 HTTP = {"name": "a", "kind": "http", "target": "http://10.0.0.1:8080"}
-SSH = {"name": "b", "kind": "ssh", "target": "h:22", "host_key": "ssh-ed25519 AAAA"}
+SSH = {"name": "b", "kind": "ssh", "target": "h:22", "host_key": HOST_KEY, "credential": {"username": "u", "password": "${env:X}"}}
 OIDC = {"name": "corp", "issuer": "https://login.example/", "audience": "hopgate"}
 GITHUB = {**OIDC, "issuer": "https://token.actions.githubusercontent.com"}
 
@@ -279,6 +280,7 @@ def test_all_mistakes_of_a_file_come_at_once_each_with_its_line(tmp_path: Path) 
         "6:5: connections[0].kindd: unknown key; did you mean `kind`?",
         "8:35: connections[1].target: must be a URL as in http://10.0.0.5:8080",
         "9:5: connections[2].host_key: is required for kind ssh: the target's public key, as ssh-keyscan prints it",
+        "9:5: connections[2].credential: is required for kind ssh: a username, and a private_key or password",
         "9:12: connections[2].name: `b` is already used by connections[1]",
         "11:11: listen.health: 0.0.0.0:1 is not on loopback: tls: with cert and key is required",
     ]

@@ -25,7 +25,7 @@ from hopgate.recordings import Recordings
 from hopgate.sessions import IDLE, Session, SessionRefused, Sessions
 from hopgate.store import Store
 from rules.load import RuleSet, load_rules
-from rules.model import Exact, Operation, Principal
+from rules.model import Decision, Exact, Operation, Principal
 
 NOW = 1_800_000_000.0
 AGENT = Principal("local", "agent-1", frozenset({"agents"}), expires_at=NOW + 3600, token_id="a" * 64)
@@ -285,6 +285,20 @@ async def test_what_may_pass_at_once_is_decided_without_waiting_and_nothing_else
         )
         assert session.authorize_now(request(), again) is None
         assert [line["effect"] for line in await w.events("decided")] == ["allow"] * 3
+
+
+async def test_what_is_known_of_an_operation_that_writes_is_not_decided_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path, RULES + "  - {id: put, on: http, match: {method: PUT}, effect: allow}\n") as made:
+        session = await made.enter()
+        known = await session.authorize(request("PUT"))
+        monkeypatch.setattr("hopgate.sessions.session.decide", lambda *_: Decision("deny", message="decided again"))
+        again = await session.authorize(request("PUT"), known=known)
+        assert again.allowed
+        assert again.operation != known.operation
+        assert (await session.authorize(request("PUT"), known=replace(known, version="other"))).message == "decided again"
+        assert (await session.authorize(request("PUT"), known=replace(known, effect="deny"))).message == "decided again"
+        assert (await session.authorize(request("PUT"), known=replace(known, approval="a1"))).message == "decided again"
+        assert len(await made.events("decided")) == 6  # with that of the opening
 
 
 @pytest.mark.parametrize("broken", ["rules", "approvals", "facts"])

@@ -200,3 +200,32 @@ def test_what_text_holds_is_bounded() -> None:
 def test_an_empty_plan_passes_text_at_once() -> None:
     stream = compile_plan(()).text_stream()
     assert stream.feed(b"AKIAIOSFODNN7EXAM") + stream.feed(b"PLE") + stream.finish() == b"AKIAIOSFODNN7EXAMPLE"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        ([b"Password: "], b"Password: "),
+        ([b"hal", b"f"], b"half"),
+        ([b"say hunter2-s"], b"say "),
+        ([b"hun"], b"hun"),  # too short to tell: half of all words would wait
+        ([b"x -----BEGIN RSA PRI"], b"x "),
+        ([b"Bearer abc.def-123/4="], b"Bearer [redacted]"),
+    ],
+)
+def test_what_waits_for_a_word_that_does_not_come_is_let_go(pieces: list[bytes], shown: bytes) -> None:
+    stream = text()
+    assert b"".join([*map(stream.feed, pieces), stream.idle()]) == shown
+    assert not stream.holding or shown != b"".join(pieces)
+
+
+def test_a_secret_that_comes_slowly_stays_hidden() -> None:
+    stream = text()
+    out = b""
+    for piece in (b"it is ", SECRET[:6], SECRET[6:], b" indeed\n", PEM[:20], PEM[20:50], PEM[50:], b"\nend\n"):
+        out += stream.feed(piece) + stream.idle()
+    out += stream.finish()
+    assert out.startswith(b"it is ")
+    assert out.endswith(b"end\n")
+    assert b" indeed\n" in out
+    assert not any(telling in out for telling in (SECRET, SECRET[6:], b"MIIE", b"abcd+"))

@@ -43,6 +43,7 @@ WHOLE: list[tuple[str, set[str | None]]] = [
     ('echo "a\\$b\\c"', {"echo a$b\\c"}),
     ("echo $", {"echo $"}),
     ("echo {}", {"echo {}"}),
+    ("ls; {} a", {"ls", "{} a"}),
     ("ls données", {"ls données"}),
     ("echo x > f y", {"echo x y"}),
     ("> f rm x", {"rm x"}),
@@ -198,6 +199,8 @@ NOT_UNDERSTOOD: list[tuple[str, set[str]]] = [
     ('echo $"x"', set()),
     ("echo $'\\cx'", set()),
     ("then x", set()),
+    ("{} &", set()),
+    ("ls & {}", {"ls"}),
     ("!", set()),
     ("echo \x07", set()),
     ("echo a\u202eb", set()),
@@ -307,3 +310,46 @@ def test_what_a_reviewer_sees_and_the_fingerprint_covers() -> None:
     shown = [each() for each in seen if each is not None]
     assert shown[0].text == "rm x\n"
     assert len({each.payload for each in shown}) == 4
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "expected"),
+    [
+        ("bash", "uptime", {"bash", "uptime"}),
+        ("sudo -u deploy bash -s", "uptime\n", {"sudo -u deploy bash -s", "bash -s", "uptime"}),
+        ("sh", "cd /tmp\nls | wc\ndf /", {"sh", "cd /tmp", "ls", "wc", "df /"}),
+        ("python3 -", "print(1)\nprint(2)\n", {"python3 -"}),
+        ("uptime", "anything", {"uptime"}),
+    ],
+)
+def test_code_from_the_channel_is_read_where_it_is_known(command: str, code: str, expected: set[str]) -> None:
+    operation = operation_of(command.encode(), stdin=code.encode())
+    assert (operation.complete, operation.reason) == (True, "")
+    assert {part.facts.get("argv") for part in operation.parts or (operation,)} == expected
+    assert operation.exact is not None
+    shown = operation.exact()
+    assert code in shown.text
+    assert shown.payload != operation_of(command.encode()).exact().payload  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("read x; bash", "'\nrm x\n'"),  # what `read` takes is not the shell's
+        ("bash", "read x\n'\nrm x\n'"),
+        ("bash", "sudo ls\n'\nrm x\n'"),
+        ("bash; bash", "ls"),
+        ("bash | bash", "ls"),
+        ("bash <<E\nread x\nrm x\nE", ""),
+        ("bash", "bash\nls"),
+        ("fish", "ls"),
+        ("bash", "echo $($x)"),
+        ("bash", "ls" * 40_000),
+        ("bash", "ls\0"),
+        ("{ read x; bash; } <<'E'\n'\nrm x\n'\nE", ""),
+        ("(read x && bash) <<< 'rm x'", ""),
+        ("while read x; do bash; done <<'E'\n'\nrm x\n'\nE", ""),
+    ],
+)
+def test_code_from_the_channel_that_another_command_could_take_is_not_understood(command: str, code: str) -> None:
+    assert not operation_of(command.encode(), stdin=code.encode()).complete

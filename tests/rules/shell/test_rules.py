@@ -6,8 +6,9 @@ from importlib.resources import files
 
 import pytest
 
+from rules import ssh
 from rules.load import load_rules
-from rules.model import Connection
+from rules.model import Connection, Operation
 from tests.rules.given import judged
 from tests.rules.shell.reading import read
 
@@ -90,7 +91,52 @@ def test_the_pack_leaves_the_rest(command: str) -> None:
         ("ls() { rm x; }; ls", "deny"),
         ("ls |", "deny"),
         ("cat | sh", "deny"),
+        ("scp -t /srv/upload", "allow"),
+        ("scp -r -t /srv/upload/x", "allow"),
+        ("scp -f /srv/x", "allow"),
+        ("scp -t /srv/x", "deny"),
+        ("scp -t /srv/upload/../x", "deny"),
+        ("scp -t x", "deny"),
+        ("scp -t /srv/upload; bash", "deny"),
+        ("scp -f /srv/id_rsa", "deny"),
+        ("scp -t '/srv/upload/a b'", "allow"),
+        ("rsync --server -vlogDtpre.iLsfxCIvu . /srv/upload/", "allow"),
+        ("rsync --server --sender -vlogDtpre.iLfxCIvu . /srv/x", "allow"),
+        ("rsync --server --sender -e.Lsf . /etc/shadow", "deny"),
+        ("rsync --server -logDtpre.iLfxCIvu --delete . /srv/upload/", "deny"),
+        ("git-upload-pack '/srv/repo.git'", "allow"),
+        ("git-receive-pack '/srv/repo.git'", "deny"),
     ],
 )
 def test_the_example(command: str, effect: str) -> None:
     assert judged(read(command), load_rules([("example.yaml", EXAMPLE)]), connection=HOST).effect == effect
+
+
+@pytest.mark.parametrize(
+    ("operation", "effect"),
+    [
+        (ssh.subsystem_operation(b"sftp"), "allow"),
+        (ssh.subsystem_operation(b"netconf"), "deny"),
+        (ssh.sftp_operation(["realpath"], [b"/home/ops"]), "allow"),
+        (ssh.sftp_operation(["stat"], [b"/etc/shadow"]), "deny"),
+        (ssh.sftp_operation(["read"], [b"/srv/x"]), "allow"),
+        (ssh.sftp_operation(["read"], [b"/srv/x", b"/etc/passwd"]), "deny"),
+        (ssh.sftp_operation(["read"], [b"/home/ops/.ssh/id_rsa"]), "deny"),
+        (ssh.sftp_operation(["write"], [b"/srv/upload/x"]), "allow"),
+        (ssh.sftp_operation(["write"], [b"/srv/upload/.env"]), "deny"),
+        (ssh.sftp_operation(["write"], [b"/srv/x"]), "deny"),
+        (ssh.sftp_operation(["rename"], [b"/srv/upload/x", b"/srv/x"]), "deny"),
+        (ssh.sftp_operation(["symlink"], [b"/srv/upload/x", b"/srv/upload/y"]), "deny"),
+        (ssh.env_operation(b"LANG", b"C"), "allow"),
+        (ssh.env_operation(b"LD_PRELOAD", b"/x"), "deny"),
+        (ssh.shell_operation(), "deny"),
+        (ssh.pty_operation(), "deny"),
+        (ssh.forward_operation(b"db", 1), "deny"),
+        (ssh.reverse_forward_operation(b"", 1), "deny"),
+        (ssh.agent_operation(), "deny"),
+        (ssh.x11_operation(), "deny"),
+    ],
+    ids=lambda value: value.title if isinstance(value, Operation) else None,
+)
+def test_the_example_on_what_is_no_command(operation: Operation, effect: str) -> None:
+    assert judged(operation, load_rules([("example.yaml", EXAMPLE)]), connection=HOST).effect == effect
