@@ -32,6 +32,13 @@ WITH RECURSIVE found(id, n) AS (
 )
 SELECT id FROM found WHERE id IS NOT NULL
 """  # noqa: S608
+# the few sessions that are open are looked into one by one
+_LIVE: Final = f"""
+SELECT n FROM index_sessions WHERE ended_at IS NULL AND refused = 0 AND n >= :low >> {EVENT_BITS} AND n < :high >> {EVENT_BITS}
+AND EXISTS (SELECT 1 FROM index_text WHERE index_text MATCH :words
+            AND rowid >= (index_sessions.n << {EVENT_BITS}) AND rowid < ((index_sessions.n + 1) << {EVENT_BITS}))
+ORDER BY n DESC LIMIT :limit
+"""  # noqa: S608
 _BY_EVENT: Final = (
     "SELECT rowid AS id FROM index_text WHERE index_text MATCH :words AND rowid >= :low AND rowid < :high ORDER BY rowid DESC LIMIT :limit"
 )
@@ -51,13 +58,14 @@ class IndexReading(IndexDatabase):
         tags, words = await self._tags(query), _words(query.text)
         if not (query.rule or query.effect or query.kind or words):
             return await self._plain_sessions(query, high, limit)
-        found: list[SessionFound] = []
-        while len(found) <= limit:
-            numbers = await self._matching_sessions(_match(tags, words), _from(query.since), high, limit + 1)
-            if not numbers:
-                break
-            some = await self._sessions(schema.sessions.c.n.in_(numbers), len(numbers))
-            found += [each for each in some if query.live is None or each.live is query.live]
+        match, low = _match(tags, words), _from(query.since)
+        if query.live:
+            rows = await self.rows(text(_LIVE), {"words": match, "low": low, "high": high, "limit": limit + 1})
+            found = await self._numbered([row["n"] for row in rows])
+            return await self._page_of_sessions(found, limit)
+        found = []
+        while len(found) <= limit and (numbers := await self._matching_sessions(match, low, high, limit + 1)):
+            found += [each for each in await self._numbered(numbers) if query.live is None or not each.live]
             high = min(numbers) << EVENT_BITS
         return await self._page_of_sessions(found, limit)
 
@@ -210,6 +218,9 @@ class IndexReading(IndexDatabase):
         last = await self.rows(select(schema.sessions.c.n).where(schema.sessions.c.id == items[-1].id))
         return Page(items, str(last[0]["n"] << EVENT_BITS))
 
+    async def _numbered(self, numbers: Sequence[int]) -> list[SessionFound]:
+        return await self._sessions(schema.sessions.c.n.in_(numbers), len(numbers)) if numbers else []
+
     async def _sessions(self, condition: ColumnElement[bool], limit: int) -> list[SessionFound]:
         table = schema.sessions.c
         named = {each: schema.names.alias() for each in ("principal", "connection", "run", "process")}
@@ -248,7 +259,7 @@ def _event(row: dict[str, Any]) -> Event:
 def _words(asked: str) -> tuple[str, ...]:
     """The words to look for, as FTS5 strings; `cust*` looks for a beginning."""
     words = []
-    for word in asked.split()[:16]:
+    for word in asked.replace("\0", "\u2400").split()[:16]:  # as NUL is stored
         bare = word.rstrip("*")
         if _WORD.search(bare):
             beginning = "*" if bare != word and len(bare) >= _BEGINNING else ""
