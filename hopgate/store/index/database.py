@@ -59,7 +59,9 @@ class IndexDatabase:
     async def rows(self, statement: Any, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """The rows of one statement. Raises Unavailable."""
         async with self.transaction() as connection:
-            return [dict(row) for row in (await connection.execute(statement, values or {})).mappings()]
+            found = await connection.execute(statement, values or {})
+            names = tuple(found.keys())
+            return [dict(zip(names, row, strict=True)) for row in found.all()]  # half the time of mappings
         raise Unavailable(f"{self.where}: the index does not answer")  # pragma: no cover
 
 
