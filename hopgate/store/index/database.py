@@ -12,8 +12,8 @@ from sqlalchemy import URL, Connection, event, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hopgate.errors import Unavailable
-from hopgate.store.database import private_file, told
 from hopgate.store.index import schema
+from hopgate.store.sqlite import private_file, told
 
 BUSY: Final = 10.0  # seconds that the second of two writers waits
 # what a power failure takes is read from the ledgers again
