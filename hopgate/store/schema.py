@@ -7,14 +7,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.schema import UniqueConstraint
 
-# names that PostgreSQL would choose by itself: a migration has to name what it changes
-metadata: Final = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "fk": "%(table_name)s_%(column_0_name)s_fkey",
-    }
-)
+metadata: Final = MetaData()
 
 
 def _text(name: str, **options: Any) -> Column[str]:

@@ -238,11 +238,11 @@ async def test_whatever_is_searched_for_finds_or_finds_nothing(tmp_path: Path, p
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=30))
-def test_any_text_can_be_searched_for(tmp_path: Path, place: Place, text: str) -> None:
+def test_any_text_can_be_searched_for(tmp_path: Path, text: str) -> None:
     import asyncio
 
     async def work() -> None:
-        async with telling(tmp_path / "state", place) as at:
+        async with telling(tmp_path / "state") as at:
             await at.index.search_sessions(SessionQuery(text=text))
 
     try:
