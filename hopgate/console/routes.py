@@ -1,0 +1,34 @@
+"""Every route of the console, with the role that it takes. What is not in this table is not there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.responses import Response
+
+from hopgate.console.call import Call, Route
+from hopgate.console.pages import approvals, assets, signin
+from hopgate.errors import Denied
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route("GET", "/static/{name:path}", assets.static, None),
+    Route("GET", "/login", signin.login, None),
+    Route("GET", "/login/oidc", signin.begin, None),
+    Route("GET", "/login/callback", signin.callback, None),
+    Route("GET", "/login/link", signin.link, None),
+    Route("POST", "/login/link", signin.use_link, None),
+    Route("POST", "/logout", signin.logout, "viewer"),
+    Route("GET", "/", signin.home, "viewer"),
+    Route("GET", "/events", approvals.events, "viewer", "stream"),
+    Route("GET", "/approvals", approvals.inbox, "viewer"),
+    Route("GET", "/approvals/past", approvals.past, "viewer"),
+    Route("GET", "/approvals/{id}", approvals.approval, "viewer"),
+    Route("POST", "/approvals/{id}/decide", approvals.decide, "reviewer"),
+    Route("GET", "/grants", approvals.grants, "viewer"),
+    Route("POST", "/grants/{id}/revoke", approvals.revoke, "operator"),
+)
+
+
+async def missing(_call: Call) -> Response:
+    """Where no route leads."""
+    raise Denied("there is nothing here")
