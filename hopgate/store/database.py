@@ -69,10 +69,10 @@ class Database:
 
         Raises Misconfigured when it is no database of ours, is from a newer hopgate or lies where others may write; Unavailable otherwise.
         """
-        path = _place(Path(state))
+        path = private_file(Path(state), "state.db")
         engine = _engine(path)
         try:
-            with _told(path):
+            with told(path):
                 await _prepare(engine, path)
                 bell = sqlite3.connect(path, timeout=0, isolation_level=None)
         except BaseException:
@@ -116,7 +116,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _transaction(self, begin: str) -> AsyncIterator[AsyncConnection]:
-        with _told(self.path):
+        with told(self.path):
             self._check_place()
             async with self._engine.connect() as connection:
                 await connection.execution_options(begin=begin)
@@ -134,7 +134,7 @@ class Database:
         """Whether any connection, of this process or another, has committed since the last call. About 8 µs; raises Unavailable."""
         heard = -1
         try:
-            with _told(self.path):
+            with told(self.path):
                 self._check_place()
                 heard = self._bell.execute("PRAGMA data_version").fetchone()[0]
         finally:
@@ -175,7 +175,7 @@ class Database:
     def rows_now(self, statement: Select[Any]) -> list[dict[str, Any]]:
         """The rows of a statement without parameters, read at once on the bell's connection. For tables that stay small."""
         names = [column.name for column in statement.selected_columns]
-        with _told(self.path):
+        with told(self.path):
             self._check_place()
             return [dict(zip(names, row, strict=True)) for row in self._bell.execute(str(statement))]
         raise AssertionError("unreachable")
@@ -225,9 +225,9 @@ async def _outcome[T](transaction: Coroutine[Any, Any, T]) -> tuple[T | None, Ex
         return None, error
 
 
-def _place(state: Path) -> Path:
+def private_file(state: Path, name: str) -> Path:
     """The database file, made with 0600 before SQLite sees it: SQLite itself would go by the umask."""
-    path = state / "state.db"
+    path = state / name
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if state.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -295,7 +295,7 @@ def _inode(path: Path) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path | str) -> Iterator[None]:
     """Turn whatever the driver raises into one line that holds no parameters."""
     try:
         yield

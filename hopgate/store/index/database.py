@@ -1,0 +1,96 @@
+"""The index's database: a SQLite file of its own beside the store, so that the store stays small and nobody waits for the index."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+from sqlalchemy import URL, Connection, event, inspect, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from hopgate.errors import Unavailable
+from hopgate.store.database import private_file, told
+from hopgate.store.index import schema
+
+BUSY: Final = 10.0  # seconds that the second of two writers waits
+# what a power failure takes is read from the ledgers again
+_PRAGMAS: Final = (f"busy_timeout={int(BUSY * 1000)}", "journal_mode=WAL", "synchronous=NORMAL", "trusted_schema=OFF", "cache_size=-16384")
+
+_log = logging.getLogger("hopgate.index")
+
+
+class IndexDatabase:
+    """Connections and transactions of the index. Every failure of the driver is Unavailable."""
+
+    def __init__(self, where: str, engine: AsyncEngine) -> None:
+        self.where = where
+        self._engine = engine
+
+    @classmethod
+    async def open(cls, state: Path) -> Self:
+        """Open `state`/index.db, made if missing, made anew when another hopgate made it. Raises Unavailable, Misconfigured."""
+        path = private_file(Path(state), "index.db")
+        engine = _engine(path)
+        index = cls(str(path), engine)
+        try:
+            with told(path):
+                async with index.transaction(write=True) as connection:
+                    await connection.run_sync(_prepare)
+        except BaseException:
+            await engine.dispose()
+            raise
+        return index
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, *, write: bool = False) -> AsyncIterator[AsyncConnection]:
+        """One consistent view, or, with `write`, one that alone may change it."""
+        with told(self.where):
+            async with self._engine.connect() as connection:
+                await connection.execution_options(begin="BEGIN IMMEDIATE" if write else "BEGIN")
+                async with connection.begin():
+                    yield connection
+
+    async def rows(self, statement: Any, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The rows of one statement. Raises Unavailable."""
+        async with self.transaction() as connection:
+            return [dict(row) for row in (await connection.execute(statement, values or {})).mappings()]
+        raise Unavailable(f"{self.where}: the index does not answer")  # pragma: no cover
+
+
+def _prepare(connection: Connection) -> None:
+    found = ""
+    if inspect(connection).has_table(schema.about.name):
+        found = connection.execute(select(schema.about.c.value).where(schema.about.c.key == "version")).scalar() or ""
+    if found == schema.VERSION:
+        return
+    if found:
+        _log.warning("the index is of another version and is made anew from the ledgers")
+    connection.execute(text("DROP TABLE IF EXISTS index_text"))
+    schema.metadata.drop_all(connection)
+    schema.metadata.create_all(connection)
+    connection.execute(text(schema.SQLITE_TEXT))
+    connection.execute(schema.about.insert().values(key="version", value=schema.VERSION))
+
+
+def _engine(path: Path) -> AsyncEngine:
+    engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)), hide_parameters=True, pool_size=3, max_overflow=2)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in _PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    return engine
