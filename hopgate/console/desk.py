@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from hopgate.config import Config
 from hopgate.console.inbox import Inbox
-from hopgate.console.oidc import Oidc
 from hopgate.console.place import Place, place_of
 from hopgate.console.roles import Roles
 from hopgate.console.signin import SignIns
 from hopgate.history import History
 from hopgate.services import Services
+
+if TYPE_CHECKING:
+    from hopgate.console.oidc import Oidc
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class Desk:
             closing.push_async_callback(inbox.close)
             oidc = None
             if config.console.oidc is not None:
+                from hopgate.console.oidc import Oidc  # 40 MB of HTTP clients that a console without a provider does not need
+
                 oidc = await Oidc.open(config, config.console.oidc, place, services.credentials.sources)
                 closing.push_async_callback(oidc.close)
             roles = Roles(config, services.rules)

@@ -20,6 +20,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from hopgate.claims import claim_at
 from hopgate.config import Config, IssuerConfig, OidcConfig
+from hopgate.console.pages.signin import FLOW_SECONDS
 from hopgate.console.place import Place
 from hopgate.console.roles import refuse_agents
 from hopgate.errors import Denied, Unauthenticated, Unavailable
@@ -30,7 +31,6 @@ from hopgate.sources import Sources
 from rules.model import Principal
 
 CALLBACK: Final = "/login/callback"
-FLOW_SECONDS: Final = 600.0  # for the person to find his second factor
 MAX_FLOWS: Final = 1000
 _MAX_NAME: Final = 100
 

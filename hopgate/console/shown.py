@@ -16,7 +16,7 @@ COLOURED: Final = 32 << 10  # characters; colouring 1 MB takes a second in which
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _SPACES: Final = frozenset({"Zs"})
 _NAMES: Final = {"\x00": "NUL", "\x07": "BEL", "\x08": "BS", "\x0b": "VT", "\x0c": "FF", "\r": "CR", "\x1b": "ESC", "\x7f": "DEL"}
-_LEXERS: Final = {"sql": "PostgresLexer", "ssh": "BashLexer", "http": "HttpLexer", "json": "JsonLexer"}
+_LEXERS: Final = {"sql": "PostgresLexer", "ssh": "BashLexer", "json": "JsonLexer"}
 # pygments' token types, the first letters of their names, as the few classes that the style sheet knows
 _CLASSES: Final = (
     ("Token.Keyword", "k"),
@@ -97,7 +97,10 @@ def _mixed(text: str) -> set[int]:
 
 def code(text: str, kind: str) -> Markup:
     """`text` coloured as the language of this kind of operation, each line in a numbered `<span>`; plain where it is too long or unknown."""
-    return Markup("\n").join(Markup('<span class="ln">{}</span>').format(line) for line in _lines(text, kind))
+    lines = list(_lines(text, kind))
+    # the line end stands inside its line: the text of the whole is then what was sent, to the byte
+    ends = ["\n"] * (len(lines) - 1) + [""]
+    return Markup("").join(Markup('<span class="ln">{}{}</span>').format(*pair) for pair in zip(lines, ends, strict=True))
 
 
 def _lines(text: str, kind: str) -> Iterator[Markup]:
@@ -114,6 +117,8 @@ def _lines(text: str, kind: str) -> Iterator[Markup]:
 
 
 def _tokens(text: str, kind: str) -> list[tuple[str, str]]:
+    if kind == "http" and len(text) <= COLOURED:
+        return _request_tokens(text)
     lexer = _lexer(kind)
     if lexer is None or len(text) > COLOURED:
         return [("", text)]
@@ -123,6 +128,19 @@ def _tokens(text: str, kind: str) -> list[tuple[str, str]]:
     except Exception:
         return [("", text)]  # a lexer's trouble is not the reviewer's
     return found if "".join(value for _, value in found) == text else [("", text)]
+
+
+def _request_tokens(text: str) -> list[tuple[str, str]]:
+    """A request as `rules.http` writes it out: the line, the header fields, an empty line, the body."""
+    head, gap, body = text.partition("\n\n")
+    first, *fields = head.split("\n")
+    method, space, target = first.partition(" ")
+    found = [("k", method), ("", space + target)]
+    for line in fields:
+        name, colon, value = line.partition(":")
+        found += [("", "\n"), ("f" if colon else "", name), ("o", colon), ("", value)]
+    kind = "json" if body.lstrip()[:1] in ("{", "[") else ""
+    return [*found, ("", gap), *(_tokens(body, kind) if body else [])]
 
 
 def _class(token: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
 from hopgate.console.call import Call
-from hopgate.console.oidc import FLOW_SECONDS
 from hopgate.errors import Denied, Unauthenticated, Unavailable
 from rules.model import Principal
 
-_FLOW_COOKIE = "hopgate-signin"
-HOME = "/approvals"
+HOME: Final = "/approvals"
+FLOW_SECONDS: Final = 600.0  # for the person to find his second factor
+_FLOW_COOKIE: Final = "hopgate-signin"
 
 
 async def home(call: Call) -> Response:
