@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from hopgate.config import Config
+from hopgate.console.asking import Verification
 from hopgate.console.inbox import Inbox
 from hopgate.console.place import Place, place_of
 from hopgate.console.roles import Roles
@@ -29,6 +30,7 @@ class Desk:
     roles: Roles
     signins: SignIns
     inbox: Inbox
+    verification: Verification
     oidc: Oidc | None
     _closing: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -52,7 +54,9 @@ class Desk:
                 oidc = await Oidc.open(config, config.console.oidc, place, services.credentials.sources)
                 closing.push_async_callback(oidc.close)
             roles = Roles(config, services.rules)
-            desk = cls(config, place, services, history, roles, SignIns(services.store), inbox, oidc)
+            verification = Verification(config.path)
+            closing.push_async_callback(verification.close)
+            desk = cls(config, place, services, history, roles, SignIns(services.store), inbox, verification, oidc)
             desk._closing = closing.pop_all()
         return desk
 

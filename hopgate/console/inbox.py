@@ -59,6 +59,11 @@ class Inbox:
         await self._tell()
 
     @property
+    def closed(self) -> bool:
+        """Whether the console is stopping: streams end then."""
+        return self._closed
+
+    @property
     def pending(self) -> tuple[Approval, ...]:
         """The soonest deadline first."""
         return tuple(sorted(self._pending.values(), key=lambda each: (each.deadline, each.id)))

@@ -13,7 +13,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from hopgate.console.shown import code, shown
+from hopgate.console.shown import body, code, plain, said, shown
 
 HERE: Final = Path(str(files("hopgate.console")))
 
@@ -28,7 +28,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters.update(shown=shown, code=code, moment=moment, clock=clock, span=span, number=number, size=size)
+    environment.filters.update(shown=shown, code=code, moment=moment, clock=clock, span=span, number=number, size=size, body=body, said=said, plain=plain)
     environment.globals.update(static=static_url, parts=environment.get_template("_parts.html").module)
     return environment
 

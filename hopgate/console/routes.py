@@ -7,7 +7,7 @@ from typing import Final
 from starlette.responses import Response
 
 from hopgate.console.call import Call, Route
-from hopgate.console.pages import approvals, assets, signin
+from hopgate.console.pages import approvals, assets, health, hops, replay, rules, sessions, signin, stop
 from hopgate.errors import Denied
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -26,6 +26,22 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/approvals/{id}/decide", approvals.decide, "reviewer"),
     Route("GET", "/grants", approvals.grants, "viewer"),
     Route("POST", "/grants/{id}/revoke", approvals.revoke, "operator"),
+    Route("GET", "/sessions", sessions.search, "viewer"),
+    Route("GET", "/sessions/{id}", sessions.session, "viewer"),
+    Route("GET", "/sessions/{id}/events", sessions.follow, "viewer", "stream"),
+    Route("GET", "/sessions/{id}/replay", replay.replay, "viewer"),
+    Route("GET", "/sessions/{id}/replay/more", replay.more, "viewer"),
+    Route("GET", "/sessions/{id}/terminals/{number}", replay.cast, "viewer"),
+    Route("GET", "/sessions/{id}/recording", replay.export, "viewer"),
+    Route("GET", "/hops", hops.hops, "viewer"),
+    Route("GET", "/rules", rules.rules, "viewer"),
+    Route("POST", "/rules/explain", rules.explain, "viewer"),
+    Route("GET", "/health", health.health, "viewer"),
+    Route("POST", "/health/verify", health.verify, "viewer"),
+    Route("GET", "/audit", health.audit, "viewer"),
+    Route("GET", "/stop", stop.stop, "viewer"),
+    Route("POST", "/stop/kill", stop.kill, "operator"),
+    Route("POST", "/stop/unlock", stop.unlock, "operator"),
 )
 
 

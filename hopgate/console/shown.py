@@ -6,13 +6,14 @@ Nothing is left out and nothing normalised: what stands on the page, read withou
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
 from markupsafe import Markup, escape
 
 COLOURED: Final = 32 << 10  # characters; colouring 1 MB takes a second in which the console does nothing else
+BODY: Final = 16 << 10  # characters of a recorded body on a page
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _SPACES: Final = frozenset({"Zs"})
 _NAMES: Final = {"\x00": "NUL", "\x07": "BEL", "\x08": "BS", "\x0b": "VT", "\x0c": "FF", "\r": "CR", "\x1b": "ESC", "\x7f": "DEL"}
@@ -153,3 +154,61 @@ def _lexer(kind: str) -> Any:
 
     name = _LEXERS.get(kind)
     return None if name is None else getattr(pygments.lexers, name)()
+
+
+def plain(text: object) -> str:
+    """`text` with what is unseen written as `U+202E`: for SVG and attributes, where a mark can have no element of its own."""
+    raw = str(text)
+    if raw.isascii() and raw.isprintable():
+        return raw
+    return "".join(f"⟨U+{ord(each):04X}⟩" if unicodedata.category(each) in _UNSEEN else each for each in raw)
+
+
+# --- what recordings hold
+
+
+def body(content: bytes | None, headers: Iterable[tuple[str, str]] = ()) -> Markup:
+    """A recorded body as it can be read: JSON set out, text as it is, of the rest its size."""
+    if content is None:
+        return Markup('<span class="none">not recorded</span>')
+    if not content:
+        return Markup('<span class="none">empty</span>')
+    kind = next((value.lower() for name, value in headers if name.lower() == "content-type"), "")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return Markup('<span class="none">{} bytes that are no text</span>').format(len(content))
+    if len(text) > BODY:
+        rest = Markup('\n<span class="none">… {} more characters: export the recording</span>').format(len(text) - BODY)
+        return shown(text[:BODY], lines=True) + rest
+    return code(set_out(text), "json") if "json" in kind else shown(text, lines=True)
+
+
+def set_out(text: str) -> str:
+    """JSON on lines of its own, every token kept as it was written: a parser would round numbers and drop keys."""
+    parts: list[str] = []
+    depth, quoted, escaped = 0, False, False
+    for each in text:
+        if quoted:
+            parts.append(each)
+            quoted = escaped or each != '"'
+            escaped = each == "\\" and not escaped
+        elif each in "{[":
+            depth += 1
+            parts.append(each + "\n" + "  " * depth)
+        elif each in "}]":
+            depth = max(0, depth - 1)
+            parts.append("\n" + "  " * depth + each)
+        elif each == ",":
+            parts.append(",\n" + "  " * depth)
+        elif each == ":":
+            parts.append(": ")
+        elif not each.isspace():
+            parts.append(each)
+            quoted = each == '"'
+    return "".join(parts)
+
+
+def said(text: bytes) -> str:
+    """One message of a relayed connection as text; bytes that are none are written out."""
+    return text.decode("utf-8", "backslashreplace")

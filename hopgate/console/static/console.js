@@ -49,6 +49,22 @@
     if (event.key === "k") walk(-1);
   });
 
+  // hops: what a node is joined to stands out while it is pointed at or has the focus
+  const light = (event) => {
+    const graph = event.target.closest?.(".hops");
+    if (!graph) return;
+    const node = event.target.closest("[data-l], [data-r]");
+    const lit = (line) => node && ["l", "r"].every((side) => node.dataset[side] === undefined || node.dataset[side] === line.dataset[side]);
+    const lines = [...graph.querySelectorAll(".hop")];
+    const shown = lines.filter(lit);
+    graph.classList.toggle("pointed", shown.length > 0 && (event.type === "mouseover" || event.type === "focusin"));
+    lines.forEach((line) => line.classList.toggle("lit", shown.includes(line)));
+    for (const dot of graph.querySelectorAll(".dots a")) {
+      dot.classList.toggle("lit", shown.some((line) => dot.dataset.l === line.dataset.l || dot.dataset.r === line.dataset.r));
+    }
+  };
+  for (const name of ["mouseover", "mouseout", "focusin", "focusout"]) document.addEventListener(name, light);
+
   document.addEventListener("DOMContentLoaded", () => {
     tick();
     count();
