@@ -15,7 +15,6 @@ from hopgate.ledger_format import CHECKPOINT, SUFFIX, BadLine, Line, open_plain,
 from hopgate.store.index import LedgerEvent, Source
 
 BLOCK: Final = 2 << 20  # bytes of one ledger that are read together: some 5,000 lines
-_LONGEST: Final = 256 << 20  # a batch of lines without a checkpoint that is longer than this is no gateway's
 _MARK: Final = b'"event":"checkpoint"'
 
 
@@ -84,18 +83,27 @@ def _continues(file: BinaryIO, source: Source, size: int) -> bool:
 
 
 def _signed(file: BinaryIO, start: int, size: int) -> bytes:
-    """The bytes from `start` to the end of the last checkpoint, about a block of them; empty where none has come."""
-    length = BLOCK
-    while True:
-        file.seek(start)
-        data = file.read(length)
-        end = _after_checkpoint(data)
-        if end or start + len(data) >= size or length >= _LONGEST:
-            return data[:end]
-        length *= 4
+    """Whole lines from `start` on, about a block of them, above a checkpoint; empty where none has come."""
+    file.seek(start)
+    data = file.read(BLOCK)
+    if end := _after_checkpoint(data):
+        return data[:end]
+    line_end = data.rfind(b"\n") + 1
+    while not line_end and start + len(data) < size:  # one line longer than a block
+        data += file.read(BLOCK)
+        line_end = data.rfind(b"\n") + 1
+    # a batch longer than a block: its lines are good if its checkpoint is there, however far behind
+    rest = data[line_end:]
+    while more := file.read(BLOCK):
+        rest += more
+        if _after_checkpoint(rest):
+            return data[:line_end]
+        rest = rest[rest.rfind(b"\n") + 1 :]
+    return data[: _after_checkpoint(data)]
 
 
 def _after_checkpoint(data: bytes) -> int:
+    """Where the last checkpoint in `data`, which starts with a line, ends; 0 where there is none."""
     end = len(data)
     while (found := data.rfind(_MARK, 0, end)) >= 0:
         begin, after = data.rfind(b"\n", 0, found) + 1, data.find(b"\n", found) + 1

@@ -100,7 +100,7 @@ class Projector:
             return 0, False
         if await self._index.apply(events, [before for before, _ in moves], [after for _, after in moves]):
             self._sources.update({after.process: after for _, after in moves})
-            self._events += len(events)
+            self._events = await self._index.count_events()
         else:
             self._sources = None  # somebody else was faster: look where the index is now
             more = True

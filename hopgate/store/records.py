@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Table, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hopgate.errors import Denied
@@ -17,6 +17,7 @@ from hopgate.store import schema
 from hopgate.store.approval_records import cancel_matching
 from hopgate.store.database import Database
 from hopgate.store.rows import Head, Kill, KillKind, Lock, LockKind, Revocation, SealedSecret, SessionRow, TokenRow
+from hopgate.store.watched import KILLS, LOCKS, REVOKED
 
 ORPHANED = "interrupted: its process ended without closing it"
 _LOCK_KINDS = ("subject", "run", "connection", "all")
@@ -171,9 +172,9 @@ class Records(Database):
     def shut_out_now(self) -> tuple[frozenset[str], list[Lock], list[Kill]]:
         """The ids of revoked tokens, locks and kills, read without waiting. Raises Unavailable."""
         return (
-            frozenset(row["token_id"] for row in self.rows_now(select(schema.revoked.c.token_id))),
-            [Lock(**row) for row in self.rows_now(select(schema.locks))],
-            [Kill(**row) for row in self.rows_now(select(schema.kills))],
+            frozenset(row["token_id"] for row in self.rows_now(REVOKED)),
+            [Lock(**row) for row in self.rows_now(LOCKS)],
+            [Kill(**row) for row in self.rows_now(KILLS)],
         )
 
     async def list_kills(self) -> tuple[Kill, ...]:
@@ -226,7 +227,7 @@ async def _rows(connection: AsyncConnection, statement: Any) -> list[dict[str, A
 
 
 async def _upsert(connection: AsyncConnection, table: Table, values: dict[str, Any], *key: str) -> None:
-    # ON CONFLICT is written the same by PostgreSQL
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     changed = {name: value for name, value in values.items() if name not in key}
     await connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=key, set_=changed))
 

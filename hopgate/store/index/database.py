@@ -12,8 +12,8 @@ from sqlalchemy import URL, Connection, event, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hopgate.errors import Unavailable
-from hopgate.store.database import private_file, told
 from hopgate.store.index import schema
+from hopgate.store.sqlite import private_file, told
 
 BUSY: Final = 10.0  # seconds that the second of two writers waits
 # what a power failure takes is read from the ledgers again
@@ -59,7 +59,9 @@ class IndexDatabase:
     async def rows(self, statement: Any, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """The rows of one statement. Raises Unavailable."""
         async with self.transaction() as connection:
-            return [dict(row) for row in (await connection.execute(statement, values or {})).mappings()]
+            found = await connection.execute(statement, values or {})
+            names = tuple(found.keys())
+            return [dict(zip(names, row, strict=True)) for row in found.all()]  # half the time of mappings
         raise Unavailable(f"{self.where}: the index does not answer")  # pragma: no cover
 
 

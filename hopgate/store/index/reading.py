@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import ColumnElement, Select, func, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from hopgate.store.index import schema
 from hopgate.store.index.database import IndexDatabase
@@ -17,6 +18,7 @@ from hopgate.store.index.schema import EVENT_BITS
 _BEGINNING: Final = 3  # letters that a word's beginning must have: fewer are most of the index
 _STRIDE: Final = 2_000  # matches looked at together where a beginning was asked for
 _ROUNDS: Final = 20  # … and how often, before the page is given as it is
+_KEPT: Final = 2_000  # sessions whose last operations are kept in memory
 _WORD: Final = re.compile(r"\w")
 _NOTHING: Final = "k0"  # a tag that no event has
 _TOP: Final = (1 << 63) - 1
@@ -32,18 +34,33 @@ WITH RECURSIVE found(id, n) AS (
 )
 SELECT id FROM found WHERE id IS NOT NULL
 """  # noqa: S608
+# the few sessions that are open are looked into one by one
+_LIVE: Final = f"""
+SELECT n FROM index_sessions WHERE ended_at IS NULL AND refused = 0 AND n >= :low >> {EVENT_BITS} AND n < :high >> {EVENT_BITS}
+AND EXISTS (SELECT 1 FROM index_text WHERE index_text MATCH :words
+            AND rowid >= (index_sessions.n << {EVENT_BITS}) AND rowid < ((index_sessions.n + 1) << {EVENT_BITS}))
+ORDER BY n DESC LIMIT :limit
+"""  # noqa: S608
 _BY_EVENT: Final = (
     "SELECT rowid AS id FROM index_text WHERE index_text MATCH :words AND rowid >= :low AND rowid < :high ORDER BY rowid DESC LIMIT :limit"
 )
+# CROSS JOIN is how SQLite is told the order: it would read every event otherwise
 _LATEST: Final = f"""
-SELECT e.id FROM json_each(:sessions) j JOIN index_events e ON e.id IN (
-    SELECT id FROM index_events WHERE id >= (j.value << {EVENT_BITS}) AND id < ((j.value + 1) << {EVENT_BITS})
+SELECT e.id, e.at, e.line, e.event, e.operation, e.kind, e.title, e.effect, e.rules, e.message, e.approval, e."by", e.detail,
+       p.value AS process, s.id AS session
+FROM json_each(:sessions) j CROSS JOIN index_sessions s ON s.id = j.value CROSS JOIN index_events e ON e.id IN (
+    SELECT id FROM index_events WHERE id >= (s.n << {EVENT_BITS}) AND id < ((s.n + 1) << {EVENT_BITS})
     AND event IN ('decided', 'held', 'withdrawn') ORDER BY id DESC LIMIT :limit)
+CROSS JOIN index_names p ON p.n = e.process ORDER BY e.id DESC
 """  # noqa: S608
 
 
 class IndexReading(IndexDatabase):
     """What the console asks. Methods raise Unavailable, and ValueError for a cursor that no page gave."""
+
+    def __init__(self, where: str, engine: AsyncEngine) -> None:
+        super().__init__(where, engine)
+        self._latest: dict[tuple[str, int], tuple[int, tuple[Event, ...]]] = {}  # (session, limit) -> its number of events, the last ones
 
     async def search_sessions(self, query: SessionQuery, after: str = "", limit: int = 50) -> Page[SessionFound]:
         """Sessions that `query` describes, the newest first."""
@@ -51,13 +68,14 @@ class IndexReading(IndexDatabase):
         tags, words = await self._tags(query), _words(query.text)
         if not (query.rule or query.effect or query.kind or words):
             return await self._plain_sessions(query, high, limit)
-        found: list[SessionFound] = []
-        while len(found) <= limit:
-            numbers = await self._matching_sessions(_match(tags, words), _from(query.since), high, limit + 1)
-            if not numbers:
-                break
-            some = await self._sessions(schema.sessions.c.n.in_(numbers), len(numbers))
-            found += [each for each in some if query.live is None or each.live is query.live]
+        match, low = _match(tags, words), _from(query.since)
+        if query.live:
+            rows = await self.rows(text(_LIVE), {"words": match, "low": low, "high": high, "limit": limit + 1})
+            found = await self._numbered([row["n"] for row in rows])
+            return await self._page_of_sessions(found, limit)
+        found = []
+        while len(found) <= limit and (numbers := await self._matching_sessions(match, low, high, limit + 1)):
+            found += [each for each in await self._numbered(numbers) if query.live is None or not each.live]
             high = min(numbers) << EVENT_BITS
         return await self._page_of_sessions(found, limit)
 
@@ -103,16 +121,21 @@ class IndexReading(IndexDatabase):
         return Page(tuple(found[:limit]), found[limit - 1].cursor if len(found) > limit else "")
 
     async def latest_operations(self, sessions: Collection[str], limit: int) -> Mapping[str, tuple[Event, ...]]:
-        """Of each session the last `limit` operations that were decided, held or withdrawn, the newest first."""
-        table = schema.sessions.c
-        numbers = [row["n"] for row in await self.rows(select(table.n).where(table.id.in_(sorted(sessions))))]
-        if not numbers:
-            return {}
-        ids = [row["id"] for row in await self.rows(text(_LATEST), {"sessions": orjson.dumps(numbers).decode(), "limit": limit})]
-        found: dict[str, tuple[Event, ...]] = {}
-        for event in await self._events(_events().where(schema.events.c.id.in_(ids)).order_by(schema.events.c.id.desc())):
-            found[event.session] = (*found.get(event.session, ()), event)
-        return found
+        """Of each session the last `limit` operations that were decided, held or withdrawn, the newest first.
+
+        Sessions that wait for a reviewer stand still: what was found before is given again where nothing was added since.
+        """
+        table, kept = schema.sessions.c, self._latest
+        now = {row["id"]: row["events"] for row in await self.rows(select(table.id, table.events).where(table.id.in_(sorted(sessions))))}
+        stale = [each for each, events in now.items() if kept.get((each, limit), (-1, ()))[0] != events]
+        if stale:
+            found: dict[str, tuple[Event, ...]] = dict.fromkeys(stale, ())
+            for row in await self.rows(text(_LATEST), {"sessions": orjson.dumps(stale).decode(), "limit": limit}):
+                found[row["session"]] = (*found[row["session"]], _event(row))
+            if len(kept) > _KEPT:
+                kept.clear()
+            kept.update({(each, limit): (now[each], events) for each, events in found.items()})
+        return {each: kept[each, limit][1] for each in now}
 
     async def seen(self, fingerprints: Collection[str]) -> Mapping[str, Seen]:
         """How often each of these was asked for and how that ended."""
@@ -210,6 +233,9 @@ class IndexReading(IndexDatabase):
         last = await self.rows(select(schema.sessions.c.n).where(schema.sessions.c.id == items[-1].id))
         return Page(items, str(last[0]["n"] << EVENT_BITS))
 
+    async def _numbered(self, numbers: Sequence[int]) -> list[SessionFound]:
+        return await self._sessions(schema.sessions.c.n.in_(numbers), len(numbers)) if numbers else []
+
     async def _sessions(self, condition: ColumnElement[bool], limit: int) -> list[SessionFound]:
         table = schema.sessions.c
         named = {each: schema.names.alias() for each in ("principal", "connection", "run", "process")}
@@ -240,15 +266,16 @@ def _events() -> Select[Any]:
 
 
 def _event(row: dict[str, Any]) -> Event:
-    id = row.pop("id")
-    detail = orjson.loads(row["detail"]) if row["detail"] else {}
-    return Event(**{**row, "cursor": str(id), "rules": tuple(row["rules"].split()), "detail": detail})
+    row["cursor"] = str(row.pop("id"))
+    row["rules"] = tuple(row["rules"].split())
+    row["detail"] = orjson.loads(row["detail"]) if row["detail"] else {}
+    return Event(**row)
 
 
 def _words(asked: str) -> tuple[str, ...]:
     """The words to look for, as FTS5 strings; `cust*` looks for a beginning."""
     words = []
-    for word in asked.split()[:16]:
+    for word in asked.replace("\0", "\u2400").split()[:16]:  # as NUL is stored
         bare = word.rstrip("*")
         if _WORD.search(bare):
             beginning = "*" if bare != word and len(bare) >= _BEGINNING else ""
