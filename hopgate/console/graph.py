@@ -67,7 +67,7 @@ def draw(principals: Sequence[HopNode], connections: Sequence[HopNode], hops: It
     edges = sorted(hops, key=lambda hop: (not hop.is_new, -hop.operations, hop.principal, hop.connection))
     left_out, edges = max(0, len(edges) - MAX_EDGES), edges[:MAX_EDGES]
     left, right = _order([node.name for node in principals], [node.name for node in connections], edges)
-    ys, height = _places(left, right, edges)
+    ys, height = _places(left, right)
     nodes = {**{("p", node.name): node for node in principals}, **{("c", node.name): node for node in connections}}
     new = {("p", hop.principal) for hop in edges if hop.is_new} | {("c", hop.connection) for hop in edges if hop.is_new}
     dots = {key: Dot(node, ys[key], key in new, _short(key[1])) for key, node in nodes.items() if key in ys}
@@ -83,8 +83,9 @@ def draw(principals: Sequence[HopNode], connections: Sequence[HopNode], hops: It
 
 
 def _order(left: list[str], right: list[str], edges: Sequence[Hop]) -> tuple[list[str], list[str]]:
-    """Both columns, each node near the middle of what it is joined to; identities with a new hop before the others."""
+    """Both columns, each node near the middle of what it is joined to; in both, what has a new hop before the others."""
     fresh = {hop.principal for hop in edges if hop.is_new}
+    reached = {hop.connection for hop in edges if hop.is_new}
     of_left: dict[str, list[str]] = {name: [] for name in left}
     of_right: dict[str, list[str]] = {name: [] for name in right}
     for hop in edges:
@@ -94,9 +95,10 @@ def _order(left: list[str], right: list[str], edges: Sequence[Hop]) -> tuple[lis
     right = sorted((name for name in right if of_right[name]), key=lambda name: (-len(of_right[name]), name))
     for _ in range(ROUNDS):
         right = _by_middle(right, of_right, left)
+        right.sort(key=lambda name: name not in reached)
         left = _by_middle(left, of_left, right)
         left.sort(key=lambda name: name not in fresh)
-    return left, _by_middle(right, of_right, left)
+    return left, right
 
 
 def _by_middle(names: list[str], joined: Mapping[str, list[str]], others: list[str]) -> list[str]:
@@ -105,24 +107,14 @@ def _by_middle(names: list[str], joined: Mapping[str, list[str]], others: list[s
     return sorted(names, key=lambda name: (middle[name], name))
 
 
-def _places(left: list[str], right: list[str], edges: Sequence[Hop]) -> tuple[dict[tuple[str, str], float], int]:
-    """The y of each node. Connections lie at the height of those who use them, as far as they do not run into each other."""
+def _places(left: list[str], right: list[str]) -> tuple[dict[tuple[str, str], float], int]:
+    """The y of each node. Both columns are as high as the longer one."""
     ys: dict[tuple[str, str], float] = {("p", name): TOP + ROW * number for number, name in enumerate(left)}
     rows = max(len(left), len(right), 1)
     height = TOP + ROW * rows
-    step = max(ROW, min((height - TOP) / max(1, len(right)), 3 * ROW))
-    wanted = []
-    for name in right:
-        users = [ys["p", hop.principal] for hop in edges if hop.connection == name]
-        wanted.append(sum(users) / len(users))
-    y = TOP - step
-    for name, want in zip(right, wanted, strict=True):
-        y = max(y + step, min(want, height - ROW))
-        ys["c", name] = y
-    limit = max(height - ROW, TOP)
-    for name in reversed(right):  # pushed out at the bottom: back up
-        ys["c", name] = min(ys["c", name], limit)
-        limit = ys["c", name] - ROW
+    step = (height - TOP) / max(1, len(right))
+    for number, name in enumerate(right):
+        ys["c", name] = TOP + step * number
     return ys, height + ROW
 
 
