@@ -20,6 +20,7 @@ from hopgate.console.app import build
 from hopgate.console.desk import Desk
 from hopgate.errors import HopgateError, Misconfigured, Unavailable
 from hopgate.proxy_process import SUPERVISOR, protect
+from hopgate.tasks import spawn
 
 STOP_SECONDS: Final = 3  # for answers that are on their way; streams end at once
 CONNECTIONS: Final = 600
@@ -65,8 +66,8 @@ async def serve(config: Config, name: str) -> None:
     desk = await Desk.open(config, process=name)
     try:
         http = server(config, desk)
-        serving = asyncio.create_task(_listen(http, desk), name="console")
-        waiting = asyncio.create_task(stopping.wait(), name="stop")
+        serving = spawn(_listen(http, desk), name="console")
+        waiting = spawn(stopping.wait(), name="stop")
         await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         http.should_exit = True

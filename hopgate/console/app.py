@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
-from hopgate.console.call import Call, Route
+from hopgate.console.api.table import UnsupportedMedia
+from hopgate.console.call import Call, Malformed, Missing, Route
 from hopgate.console.desk import Desk
 from hopgate.console.guard import Guard
 from hopgate.console.routes import ROUTES, missing
@@ -22,6 +23,9 @@ from hopgate.errors import Conflict, Denied, HopgateError, Misconfigured, Unauth
 _log = logging.getLogger("hopgate.console")
 
 _STATUS: tuple[tuple[type[HopgateError], int], ...] = (
+    (Missing, 404),
+    (UnsupportedMedia, 415),
+    (Malformed, 400),
     (Unauthenticated, 401),
     (Denied, 403),
     (Conflict, 409),

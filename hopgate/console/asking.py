@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from hopgate.errors import Denied, Unavailable
+from hopgate.tasks import spawn
 
 _ANSWER: Final = 4 << 20  # bytes
 _AT_ONCE: Final = asyncio.Semaphore(2)
@@ -81,7 +82,7 @@ class Verification:
         """Begin, unless one runs."""
         if self.running:
             return False
-        self._running = asyncio.create_task(self._verify(), name="verify")
+        self._running = spawn(self._verify(), name="verify")
         return True
 
     async def wait(self) -> None:

@@ -21,6 +21,15 @@ from rules.model import Principal
 if TYPE_CHECKING:
     from hopgate.console.desk import Desk
 
+
+class Missing(Denied):
+    """What the path names is not there. HTTP 404."""
+
+
+class Malformed(Denied):
+    """The request says something that cannot be meant. HTTP 400."""
+
+
 type Endpoint = Callable[[Call], Awaitable[Response]]
 CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "x-csrf-token"

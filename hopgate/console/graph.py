@@ -78,7 +78,14 @@ def draw(principals: Sequence[HopNode], connections: Sequence[HopNode], hops: It
     width = arrive + 2 * MARGIN + int(LETTER * (6 + max((len(dots["c", name].label) for name in right), default=0)))
     lines = [_line(hop, ys, most, at, leave, arrive) for hop in reversed(edges)]
     return Picture(
-        tuple(dots["p", name] for name in left), tuple(dots["c", name] for name in right), tuple(lines), leave, arrive, width, height, left_out
+        tuple(dots["p", name] for name in left),
+        tuple(dots["c", name] for name in right),
+        tuple(lines),
+        leave,
+        arrive,
+        width,
+        height,
+        left_out,
     )
 
 

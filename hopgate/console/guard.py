@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hopgate.console.place import Place
@@ -30,6 +32,13 @@ _HEADERS: Final = {
 _HSTS: Final = "max-age=31536000"
 
 
+def _told(status: int, sentence: str, path: str) -> Response:
+    if not path.startswith("/api/"):
+        return PlainTextResponse(f"{sentence}\n", status)
+    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": sentence}
+    return Response(json.dumps(problem), status, media_type="application/problem+json")
+
+
 class Guard:
     """Refuses foreign Host headers, cross-site writes and large bodies; adds the headers that keep pages where they belong."""
 
@@ -51,7 +60,8 @@ class Guard:
 
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal(scope, receive, guarded)
+            status, sentence = refusal
+            await _told(status, sentence, path)(scope, receive, guarded)
             return
         await self._app(scope, receive, guarded)
 
@@ -67,20 +77,20 @@ class Guard:
         if "server" in headers:
             del headers["server"]
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if self._place.hosts and host not in self._place.hosts:
-            return PlainTextResponse(f"this console is at {self._place.url}\n", 421)
+            return 421, f"this console is at {self._place.url}"
         if scope["method"] in SAFE_METHODS:
             return None
         if not self._same_origin(headers, host):
-            return PlainTextResponse("a request from another site: refused\n", 403)
+            return 403, "a request from another site: refused"
         length = headers.get("content-length", "0")
         if "transfer-encoding" in headers or not length.isdecimal():
-            return PlainTextResponse("a body needs its Content-Length\n", 411)
+            return 411, "a body needs its Content-Length"
         if int(length) > MAX_BODY:
-            return PlainTextResponse(f"the body is larger than {MAX_BODY >> 10} KiB\n", 413)
+            return 413, f"the body is larger than {MAX_BODY >> 10} KiB"
         return None
 
     def _same_origin(self, headers: Headers, host: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 
 from hopgate.errors import HopgateError, Unavailable
 from hopgate.store import Approval, Store, Subscription
+from hopgate.tasks import spawn
 
 MAX_WATCHERS: Final = 256  # open pages; each holds a connection
 BEAT: Final = 15.0  # seconds after which a silent stream says that it lives, or learns that nobody listens
@@ -47,7 +48,7 @@ class Inbox:
     async def start(self) -> None:
         """Read the store and follow it. Raises Unavailable."""
         self._subscription = await self._store.subscribe(self._read)
-        self._probe = asyncio.create_task(self._probing(), name="inbox")
+        self._probe = spawn(self._probing(), name="inbox")
 
     async def close(self) -> None:
         """End every stream."""

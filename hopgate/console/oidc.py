@@ -144,7 +144,7 @@ class Oidc:
             scope=" ".join(self._settings.scopes),
             redirect_uri=self.redirect_uri,
             code_challenge_method="S256",
-            token_endpoint_auth_method="client_secret_basic" if self._secret else "none",  # noqa: S106
+            token_endpoint_auth_method="client_secret_basic" if self._secret else "none",
             trust_env=False,
             timeout=TIMEOUT,
             follow_redirects=False,

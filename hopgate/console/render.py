@@ -28,7 +28,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters.update(shown=shown, code=code, moment=moment, clock=clock, span=span, number=number, size=size, body=body, said=said, plain=plain)
+    environment.filters.update(
+        shown=shown, code=code, moment=moment, clock=clock, span=span, number=number, size=size, body=body, said=said, plain=plain
+    )
     environment.globals.update(static=static_url, parts=environment.get_template("_parts.html").module)
     return environment
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from starlette.responses import Response
 
+from hopgate.console.api.table import routes as api_routes
 from hopgate.console.call import Call, Route
 from hopgate.console.pages import approvals, assets, health, hops, replay, rules, sessions, signin, stop
 from hopgate.errors import Denied
@@ -42,6 +43,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/stop", stop.stop, "viewer"),
     Route("POST", "/stop/kill", stop.kill, "operator"),
     Route("POST", "/stop/unlock", stop.unlock, "operator"),
+    *api_routes(),
 )
 
 

@@ -97,7 +97,7 @@ def _mixed(text: str) -> set[int]:
 
 
 def code(text: str, kind: str) -> Markup:
-    """`text` coloured as the language of this kind of operation, each line in a numbered `<span>`; plain where it is too long or unknown."""
+    """`text` coloured as the language of its kind of operation, each line in a `<span>`; plain where it is too long or unknown."""
     lines = list(_lines(text, kind))
     # the line end stands inside its line: the text of the whole is then what was sent, to the byte
     ends = ["\n"] * (len(lines) - 1) + [""]

@@ -90,7 +90,9 @@ class Browser:
     @property
     def complaints(self) -> list[str]:
         """What the browser's console says. A status that we ourselves answered is no complaint."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if "the server responded with a status of" not in entry["message"]]
+        return [
+            entry["message"] for entry in self.driver.get_log("browser") if "the server responded with a status of" not in entry["message"]
+        ]
 
     def screenshot(self, name: str) -> Path:
         """The whole page, as a PNG among the artifacts."""

@@ -81,5 +81,3 @@ def test_a_held_delete_is_denied_with_guidance_that_reaches_psql(live: ConsoleSt
         assert until(lambda: "archive them first" in live.told(psql))
     assert live.database.checksum() == before
     alice.find(".card.settled", "janitor")
-
-

@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 from starlette.responses import Response, StreamingResponse
 
-from hopgate.console.call import Call
+from hopgate.console.call import Call, Malformed, Missing
 from hopgate.console.cards import Shown, scope_words, show
 from hopgate.console.inbox import Change
 from hopgate.errors import Conflict, Denied, HopgateError
@@ -72,9 +72,9 @@ async def decide_as(call: Call, name: str, verdict: str, scope: str, seen: Mappi
     """One decision of the caller; `seen` holds the fingerprint and version that he saw. Raises Denied, Conflict, Unavailable."""
     fingerprint, version = seen.get("fingerprint", ""), str(seen.get("version", ""))
     if not fingerprint or not version.isdecimal():
-        raise Denied("a decision carries the fingerprint and the version of what was seen")
+        raise Malformed("a decision carries the fingerprint and the version of what was seen")
     if verdict not in ("approve", "deny"):
-        raise Denied("a decision is approve or deny")
+        raise Malformed("a decision is approve or deny")
     chosen: Verdict = "approve" if verdict == "approve" else "deny"
     return await call.desk.services.approvals.decide(
         name,
@@ -156,5 +156,5 @@ def _show(call: Call, card: Card, *, whole: bool = False) -> Shown:
 async def _card(call: Call, name: str) -> Card:
     card = await call.desk.history.card(name)
     if card is None:
-        raise Denied("there is no such approval")
+        raise Missing("there is no such approval")
     return card

@@ -13,7 +13,13 @@ from hopgate.console.call import Call
 from hopgate.console.graph import draw
 from hopgate.history import Hops
 
-WINDOWS: Final = (("1h", 3600.0, "hour"), ("24h", 86400.0, "day"), ("7d", 7 * 86400.0, "week"), ("30d", 30 * 86400.0, "month"), ("all", 0.0, "ever"))
+WINDOWS: Final = (
+    ("1h", 3600.0, "hour"),
+    ("24h", 86400.0, "day"),
+    ("7d", 7 * 86400.0, "week"),
+    ("30d", 30 * 86400.0, "month"),
+    ("all", 0.0, "ever"),
+)
 FRESH: Final = 40  # first-seen hops in the list
 
 

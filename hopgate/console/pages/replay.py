@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import FileResponse, Response
 
-from hopgate.console.call import Call
+from hopgate.console.call import Call, Malformed, Missing
 from hopgate.console.pages.sessions import find
 from hopgate.errors import Denied
 from hopgate.history import SessionFound, view
@@ -54,7 +54,7 @@ async def cast(call: Call) -> Response:
     number = _number(call.path("number"))
     terminals = casts(path)
     if number >= len(terminals):
-        raise Denied("there is no such terminal")
+        raise Missing("there is no such terminal")
     if terminals[number].stat().st_size > MAX_CAST:
         raise Denied("the terminal's recording is too long to be played here: export it")
     view(call.desk.services.ledger.append, call.principal, "terminal", session=found.id, file=terminals[number].name)
@@ -78,5 +78,5 @@ async def _recording(call: Call) -> tuple[SessionFound, Path]:
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
-        raise Denied("that is no number")
+        raise Malformed("that is no number")
     return int(text)

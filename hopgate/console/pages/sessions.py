@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
-from hopgate.console.call import Call
+from hopgate.console.call import Call, Malformed, Missing
 from hopgate.console.pages.approvals import _ended, _event
-from hopgate.errors import Denied, HopgateError
+from hopgate.errors import HopgateError
 from hopgate.history import Event, Page, SessionFound, SessionQuery, view
 
 SHOWN: Final = 50
@@ -68,7 +68,7 @@ async def session(call: Call) -> Response:
     try:
         page = await call.desk.history.timeline(found.id, after=after, limit=EVENTS)
     except ValueError:
-        raise Denied("this page of the timeline is gone: begin again") from None
+        raise Malformed("this page of the timeline is gone: begin again") from None
     following = f"/sessions/{found.id}?{urlencode({'after': page.after})}" if len(page.items) == EVENTS else ""
     row = await call.desk.services.store.find_session(found.id)
     recording = row.recording if row is not None and row.recording else found.recording
@@ -118,7 +118,7 @@ async def find(call: Call) -> SessionFound:
     """The session that the path names. Raises Denied."""
     found = await call.desk.history.find_session(call.path("id"))
     if found is None:
-        raise Denied("there is no such session, or the index has not come to it yet")
+        raise Missing("there is no such session, or the index has not come to it yet")
     return found
 
 

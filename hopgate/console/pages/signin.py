@@ -82,9 +82,7 @@ async def _signed_in(call: Call, principal: Principal, name: str, then: str, *, 
         await desk.signins.end(token)
         raise
     response = RedirectResponse(local_target(then), 303)
-    response.set_cookie(
-        desk.place.cookie, token, max_age=int(seconds), path="/", httponly=True, secure=desk.place.secure, samesite="lax"
-    )
+    response.set_cookie(desk.place.cookie, token, max_age=int(seconds), path="/", httponly=True, secure=desk.place.secure, samesite="lax")
     return response
 
 
@@ -102,5 +100,3 @@ def local_target(then: str) -> str:
     parts = urlsplit(then)
     fine = then.startswith("/") and not then.startswith(("//", "/\\", "/login")) and not parts.netloc and not parts.scheme
     return then if fine and then.isascii() and then.isprintable() and "\\" not in then else HOME
-
-

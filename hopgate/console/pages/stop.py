@@ -6,8 +6,7 @@ from typing import Any, Final, cast
 
 from starlette.responses import Response
 
-from hopgate.console.call import Call
-from hopgate.errors import Denied
+from hopgate.console.call import Call, Malformed, Missing
 from hopgate.store import KillKind, LockKind, SessionRow
 
 KINDS: Final[tuple[KillKind, ...]] = ("session", "subject", "run", "connection", "all")
@@ -50,16 +49,16 @@ async def kill(call: Call) -> Response:
 async def kill_as(call: Call, kind: str, value: str) -> tuple[str, ...]:
     """The sessions that end now. Raises Denied, Unavailable."""
     if kind not in KINDS:
-        raise Denied(f"what to kill? one of {', '.join(KINDS)}")
+        raise Malformed(f"what to kill? one of {', '.join(KINDS)}")
     if (kind == "all") is bool(value):
-        raise Denied("all takes no name" if value else f"which {kind}? name one")
+        raise Malformed("all takes no name" if value else f"which {kind}? name one")
     services, who = call.desk.services, str(call.principal)
     if kind == "session":
         row = await services.store.find_session(value)
         if row is None:
-            raise Denied("there is no such session")
+            raise Missing("there is no such session")
         value = row.id
-    ended = await services.store.request_kill(cast("KillKind", kind), value, who)
+    ended = await services.store.request_kill(kind, value, who)
     services.ledger.append("kill_ordered", kind=kind, value=value, sessions=list(ended), by=who)
     await services.ledger.durable()
     return ended
@@ -75,6 +74,6 @@ async def unlock_as(call: Call, kind: str, value: str) -> None:
     """Raises Denied when that is not locked, Unavailable."""
     kinds: Any = ("subject", "run", "connection", "all")
     if kind not in kinds or not await call.desk.services.store.unlock(cast("LockKind", kind), value):
-        raise Denied("that is not locked")
+        raise Missing("that is not locked")
     call.desk.services.ledger.append("unlocked", kind=kind, value=value, by=str(call.principal))
     await call.desk.services.ledger.durable()

@@ -29,7 +29,7 @@ rules:
   - {id: schema-needs-two, on: sql, match: {effects: [ddl]}, effect: hold, hold: {reviewers: [dba, security], quorum: 2, timeout: 5m}}
   - {id: read-billing, on: http, match: {method: GET}, effect: allow}
   - {id: refunds, on: http, match: {method: POST, path: "/v1/refunds/**"}, effect: hold, hold: {reviewers: [finance, dba]}}
-  - {id: restarts, on: ssh, match: {programs: [systemctl]}, effect: hold, hold: {reviewers: [ops]}}
+  - {id: restarts, on: ssh, match: {programs: [systemctl]}, effect: hold, hold: {reviewers: [sre]}}
   - {id: hide-secrets, on: [http, sql], effect: mask, mask: {columns: ["*.ssn"], detect: [jwt], strategy: partial}}
 """
 CONFIG = """\
@@ -48,15 +48,15 @@ console: {{viewers: [staff]}}
 WRITE = Hold("writes-need-a-dba", ("dba",), scopes=("once", "fingerprint-15m"))
 SCHEMA = Hold("schema-needs-two", ("dba", "security"), quorum=2, timeout=300.0)
 REFUND = Hold("refunds", ("finance", "dba"))
-RESTART = Hold("restarts", ("ops",))
+RESTART = Hold("restarts", ("sre",))
 SQL_FACTS: dict[str, Any] = {"kind": "sql", "complete": True, "reason": "", "verbs": ["delete"], "effects": ["write"]}
 
 
-def configure(directory: Path, port: int = 18443) -> Config:
+def configure(directory: Path, port: int = 18443, more: str = "", rules: str = "") -> Config:
     """hopgate.yaml and rules.yaml, loaded."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "rules.yaml").write_text(RULES)
-    (directory / "hopgate.yaml").write_text(CONFIG.format(port=port))
+    (directory / "rules.yaml").write_text(rules or RULES)
+    (directory / "hopgate.yaml").write_text(CONFIG.format(port=port) + more)
     return load_config(directory / "hopgate.yaml")
 
 
@@ -114,7 +114,7 @@ class Past:
 
 async def fill(past: Past) -> None:
     """A small company's morning."""
-    dice = random.Random(7)  # noqa: S311
+    dice = random.Random(7)
     analyst = agent("report-writer", "nightly-report-118")
     session = await past.session(analyst, "orders-db", "postgres")
     for number, title in enumerate(("SELECT public.orders", "SELECT public.customers", "SELECT public.orders, public.customers"), 1):
