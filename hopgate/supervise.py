@@ -79,7 +79,7 @@ class Supervisor:
             with self._health():
                 if self.stopping.is_set():
                     return 0
-                addresses = ", ".join(str(address) for address in (self._address, *self._relayed))
+                addresses = ", ".join(str(address) for address in (self._address, *self._others))
                 self.say(f"listening on {addresses}; {len(self.workers)} process{'es' if len(self.workers) > 1 else ''}")
                 while not self.stopping.wait(_POLL):
                     self._restart_crashed(lock, environment)
@@ -101,11 +101,12 @@ class Supervisor:
         return self.config.listen.http.address
 
     @property
-    def _relayed(self) -> tuple[Address, ...]:
-        return tuple(address for _, address in relayed(self.config))
+    def _others(self) -> tuple[Address, ...]:
+        """What listens beside the proxies: relays and the console."""
+        return tuple(address for _, address in others(self.config))
 
     def _all_listen(self) -> bool:
-        return serves(self._address, tls=self.config.tls is not None) and all(map(answers, self._relayed))
+        return serves(self._address, tls=self.config.tls is not None) and all(map(answers, self._others))
 
     @property
     def _metrics(self) -> Path:
@@ -139,7 +140,7 @@ class Supervisor:
             if self._all_listen():
                 return
             if time.monotonic() > deadline:
-                addresses = " or ".join(str(address) for address in (self._address, *self._relayed))
+                addresses = " or ".join(str(address) for address in (self._address, *self._others))
                 raise Unavailable(f"nothing listens on {addresses} after {START_SECONDS:.0f} seconds")
 
     def _restart_crashed(self, lock: StateLock, environment: dict[str, str]) -> None:
@@ -187,18 +188,17 @@ def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -
         raise Misconfigured(f"{config.path}: listen: has no http listener: name one, as in http: 127.0.0.1:8080")
     if config.listen.http.address.port == 0:
         raise Misconfigured(f"{config.path}: listen.http: port 0 would move at each restart: name one")
-    for wire, address in relayed(config):
+    for wire, address in others(config):
         if address.port == 0:
             raise Misconfigured(f"{config.path}: listen.{wire}: port 0 would move at each restart: name one")
     config.check()
     lock = StateLock.take(config.state)
-    supervisor = Supervisor(
-        config, [Worker(name, command(config, name)) for name in worker_names(workers, relays=bool(relayed(config)))], say
-    )
+    names = worker_names(workers, relays=bool(relayed(config)), console=config.listen.console is not None)
+    supervisor = Supervisor(config, [Worker(name, command(config, name)) for name in names], say)
     try:
         if answers(config.listen.http.address):
             raise Misconfigured(f"{config.path}: listen.http: another program already listens on {config.listen.http.address}")
-        for wire, address in relayed(config):
+        for wire, address in others(config):
             if answers(address):
                 raise Misconfigured(f"{config.path}: listen.{wire}: another program already listens on {address}")
         if create_ca(config.state):
@@ -212,10 +212,10 @@ def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -
         lock.close()
 
 
-def worker_names(count: int, *, relays: bool = False) -> list[str]:
-    """Names of the processes: `http-0` …, and with `relays` as many `relay-0` …"""
+def worker_names(count: int, *, relays: bool = False, console: bool = False) -> list[str]:
+    """Names of the processes: `http-0` …, with `relays` as many `relay-0` …, and one `console-0`."""
     kinds = ("http", "relay") if relays else ("http",)
-    return [f"{kind}-{index}" for kind in kinds for index in range(count)]
+    return [f"{kind}-{index}" for kind in kinds for index in range(count)] + (["console-0"] if console else [])
 
 
 def relayed(config: Config) -> tuple[tuple[str, Address], ...]:
@@ -223,8 +223,16 @@ def relayed(config: Config) -> tuple[tuple[str, Address], ...]:
     return tuple((wire, address) for wire in RELAYED if (address := getattr(config.listen, wire)) is not None)
 
 
+def others(config: Config) -> tuple[tuple[str, Address], ...]:
+    """What listens beside the proxies: (key of `listen:`, address)."""
+    console = config.listen.console
+    return (*relayed(config), *((("console", console),) if console is not None else ()))
+
+
 def command(config: Config, name: str) -> tuple[str, ...]:
     """The command line of one process. It holds no secret: any user of the machine can read it."""
+    if name.startswith("console-"):
+        return (sys.executable, "-P", "-m", "hopgate.console", "--config", str(config.path.absolute()), "--process", name)
     if name.startswith("relay-"):
         return (sys.executable, "-P", "-m", "relays", "--config", str(config.path.absolute()), "--process", name)
     spec = find_spec("addons.gateway")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hopgate.cli import approvals, ca, deciding, doctor, environment, running, secret, sessions, token, verifying
+from hopgate.cli import approvals, ca, console, deciding, doctor, environment, running, secret, sessions, token, verifying
 from hopgate.cli.common import Misuse
 from hopgate.cli.output import note
 from hopgate.errors import HopgateError
@@ -35,6 +35,7 @@ def build() -> typer.Typer:
         ("secrets", secret.COMMANDS, "Credentials that the gateway adds and agents never see."),
         ("approvals", approvals.COMMANDS, "What waits for a reviewer."),
         ("sessions", sessions.COMMANDS, "Who uses what, and how to end it."),
+        ("console", console.COMMANDS, "The page for people."),
         ("ca", ca.COMMANDS, "The authority that signs what agents see of HTTPS targets."),
     )
     for name, members, about in groups:

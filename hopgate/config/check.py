@@ -32,6 +32,8 @@ def templates(config: Config) -> Iterator[tuple[str, Template]]:
             yield f"connections[{index}].credential.{'.'.join(where)}", template
     for index, template in enumerate(config.approvals.notify):
         yield f"approvals.notify[{index}]", template
+    if config.console.oidc is not None and config.console.oidc.client_secret is not None:
+        yield "console.oidc.client_secret", config.console.oidc.client_secret
     if config.ledger.anchor is not None:
         yield "ledger.anchor", config.ledger.anchor
     if config.store is not None:

@@ -121,6 +121,25 @@ class RecordingsConfig(Section):
     retention: Seconds | None = None  # None = kept
 
 
+class OidcConfig(Section):
+    """How people sign in to the console: OpenID Connect, authorization code with PKCE, at one of `identity.issuers`."""
+
+    issuer: Name  # of identity.issuers: its URL, algorithms, groups_claim and `require` hold here too
+    client_id: Text  # also the audience that an ID token must have
+    client_secret: SecretText | None = None  # None for a public client, which PKCE alone protects
+    scopes: Texts = ("openid", "profile", "email")
+    subject_claim: Text = "sub"  # what names a person; must be what agents' tokens, `owners` and locks call him
+
+
+class ConsoleConfig(Section):
+    """The page and API for people. Reviewers are those whom approvals and rules name, operators those of `operators`."""
+
+    url: Text = ""  # what browsers call it, where a proxy stands before it: https://hopgate.corp.example
+    viewers: Texts = ()  # groups that may look and do nothing else
+    session: Seconds = 8 * 3600.0  # how long somebody stays signed in
+    oidc: OidcConfig | None = None  # without it `hopgate console login` prints single-use links
+
+
 class Config(Section):
     """hopgate.yaml, checked. `path` is the file it came from; relative paths in it start there."""
 
@@ -138,6 +157,7 @@ class Config(Section):
     operators: Texts = ()  # groups that may kill sessions and unlock
     approvals: ApprovalsConfig = ApprovalsConfig()
     recordings: RecordingsConfig = RecordingsConfig()
+    console: ConsoleConfig = ConsoleConfig()
     path: Path = Field(default=Path("hopgate.yaml"), exclude=True)
 
     @property

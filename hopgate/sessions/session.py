@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hopgate.errors import Denied, Expired, HopgateError, Unavailable
 from hopgate.grants import SessionGrant, grant_session
 from hopgate.sessions.limits import Allowance
-from hopgate.sessions.told import decision_fields, refusal_of
+from hopgate.sessions.told import card_facts, decision_fields, refusal_of
 from hopgate.store import SessionRow
 from rules.decide import decide
 from rules.explain import explain
@@ -262,7 +262,7 @@ class Session:
             self.view.name,
             decision.holds,
             exact,
-            facts={"kind": operation.kind, "complete": operation.complete, "reason": operation.reason},
+            facts=card_facts(operation),
             rules_version=decision.version,
             outlives=outlives,
         )

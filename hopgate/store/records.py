@@ -99,6 +99,17 @@ class Records(Database):
         rows = await self._all(select(schema.tokens).where(schema.tokens.c.digest == digest))
         return TokenRow(**rows[0]) if rows else None
 
+    async def take_token(self, digest: str) -> TokenRow | None:
+        """Find a token and forget it, at once: of several who try at the same moment, one gets it."""
+        table = schema.tokens
+
+        async def work(connection: AsyncConnection) -> TokenRow | None:
+            rows = await _rows(connection, select(table).where(table.c.digest == digest))
+            await connection.execute(delete(table).where(table.c.digest == digest))
+            return TokenRow(**rows[0]) if rows else None
+
+        return await self.write(work)
+
     # --- revocations, locks, kills
 
     async def revoke(self, token_id: str, expires_at: float, by: str) -> None:
