@@ -32,6 +32,9 @@ def templates(config: Config) -> Iterator[tuple[str, Template]]:
             yield f"connections[{index}].credential.{'.'.join(where)}", template
     for index, template in enumerate(config.approvals.notify):
         yield f"approvals.notify[{index}]", template
+    for index, hook in enumerate(config.approvals.webhooks):
+        yield f"approvals.webhooks[{index}].url", hook.url
+        yield f"approvals.webhooks[{index}].secret", hook.secret
     if config.console.oidc is not None and config.console.oidc.client_secret is not None:
         yield "console.oidc.client_secret", config.console.oidc.client_secret
     if config.ledger.anchor is not None:

@@ -103,6 +103,13 @@ class LedgerConfig(Section):
     anchor_every: Seconds = 60.0
 
 
+class WebhookConfig(Section):
+    """Where approvals are told by a POST that is signed as Standard Webhooks says."""
+
+    url: SecretText
+    secret: SecretText  # whsec_ and base64
+
+
 class ApprovalsConfig(Section):
     """Defaults of holds, and who may not approve for whom."""
 
@@ -110,6 +117,7 @@ class ApprovalsConfig(Section):
     timeout: Seconds = 600.0  # a hold that nobody decided is denied after this
     http_wait: Seconds = 50.0  # how long an HTTP request waits before it is answered "pending"
     notify: tuple[SecretText, ...] = ()  # apprise URLs
+    webhooks: tuple[WebhookConfig, ...] = ()
     owners: Mapping[Text, Text] = Field(default_factory=dict)  # "issuer:subject-glob" -> "issuer:subject" that may not approve for it
 
 

@@ -98,3 +98,15 @@ decisions: Final = Table(
     _time("at"),
     UniqueConstraint("approval", "issuer", "subject"),  # nobody votes twice, whatever the code above thinks
 )
+
+notifications: Final = Table(
+    "notifications",
+    metadata,
+    Column("approval", Text, ForeignKey("approvals.id", ondelete="CASCADE"), primary_key=True),
+    _text("target", primary_key=True),
+    _text("state"),
+    _count("attempts"),
+    *(_time(name) for name in ("created_at", "due_at", "claimed_until", "at")),
+    _text("error"),
+    Index("notifications_by_state", "state", "due_at"),
+)
