@@ -24,6 +24,7 @@ from hopgate.metrics import Metrics
 from hopgate.recordings import Recordings
 from hopgate.rulefiles import RuleFiles
 from hopgate.sessions import Sessions
+from hopgate.shared_store import open_store
 from hopgate.store import Store
 from hopgate.tasks import spawn
 
@@ -64,8 +65,9 @@ class Services:
     @classmethod
     async def _open(cls, config: Config, process: str, closing: contextlib.AsyncExitStack) -> Self:
         """Everything that can fail, in the order in which each needs the one before; `closing` undoes it."""
+        process = config.process_name(process)
         rules = RuleFiles(config)
-        store = await Store.open(config.state)
+        store = await open_store(config)
         closing.push_async_callback(store.close)
         credentials = Credentials(config, store)
         closing.push_async_callback(credentials.close)

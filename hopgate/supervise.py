@@ -193,7 +193,7 @@ def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -
             raise Misconfigured(f"{config.path}: listen.{wire}: port 0 would move at each restart: name one")
     config.check()
     lock = StateLock.take(config.state)
-    names = worker_names(workers, relays=bool(relayed(config)), console=config.listen.console is not None)
+    names = worker_names(workers, relays=bool(relayed(config)), console=config.listen.console is not None, keeper=needs_keeper(config))
     supervisor = Supervisor(config, [Worker(name, command(config, name)) for name in names], say)
     try:
         if answers(config.listen.http.address):
@@ -212,10 +212,10 @@ def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -
         lock.close()
 
 
-def worker_names(count: int, *, relays: bool = False, console: bool = False) -> list[str]:
-    """Names of the processes: `http-0` …, with `relays` as many `relay-0` …, and one `console-0`."""
+def worker_names(count: int, *, relays: bool = False, console: bool = False, keeper: bool = False) -> list[str]:
+    """Names of the processes: `http-0` …, with `relays` as many `relay-0` …, and one `console-0` or `keeper-0`."""
     kinds = ("http", "relay") if relays else ("http",)
-    return [f"{kind}-{index}" for kind in kinds for index in range(count)] + (["console-0"] if console else [])
+    return [f"{kind}-{index}" for kind in kinds for index in range(count)] + ["console-0"] * console + ["keeper-0"] * keeper
 
 
 def relayed(config: Config) -> tuple[tuple[str, Address], ...]:
@@ -229,10 +229,18 @@ def others(config: Config) -> tuple[tuple[str, Address], ...]:
     return (*relayed(config), *((("console", console),) if console is not None else ()))
 
 
+def needs_keeper(config: Config) -> bool:
+    """Whether a console would have something to do, and there is none."""
+    told = config.approvals.notify or config.approvals.webhooks
+    return config.listen.console is None and bool(told or config.store is not None)
+
+
 def command(config: Config, name: str) -> tuple[str, ...]:
     """The command line of one process. It holds no secret: any user of the machine can read it."""
     if name.startswith("console-"):
         return (sys.executable, "-P", "-m", "hopgate.console", "--config", str(config.path.absolute()), "--process", name)
+    if name.startswith("keeper-"):
+        return (sys.executable, "-P", "-m", "hopgate.keeper", "--config", str(config.path.absolute()))
     if name.startswith("relay-"):
         return (sys.executable, "-P", "-m", "relays", "--config", str(config.path.absolute()), "--process", name)
     spec = find_spec("addons.gateway")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +103,13 @@ class LedgerConfig(Section):
     anchor_every: Seconds = 60.0
 
 
+class WebhookConfig(Section):
+    """Where approvals are told by a POST that is signed as Standard Webhooks says."""
+
+    url: SecretText
+    secret: SecretText  # whsec_ and base64
+
+
 class ApprovalsConfig(Section):
     """Defaults of holds, and who may not approve for whom."""
 
@@ -108,6 +117,7 @@ class ApprovalsConfig(Section):
     timeout: Seconds = 600.0  # a hold that nobody decided is denied after this
     http_wait: Seconds = 50.0  # how long an HTTP request waits before it is answered "pending"
     notify: tuple[SecretText, ...] = ()  # apprise URLs
+    webhooks: tuple[WebhookConfig, ...] = ()
     owners: Mapping[Text, Text] = Field(default_factory=dict)  # "issuer:subject-glob" -> "issuer:subject" that may not approve for it
 
 
@@ -143,6 +153,8 @@ class Config(Section):
 
     version: Literal[1]
     state: FilePath = Field(default=Path("var"), validate_default=False)
+    store: SecretText | None = None  # postgresql+asyncpg://… shared by several gateways; None = SQLite in the state directory
+    gateway: Name | None = None  # what this gateway's processes are called in a shared store; None = the host's name
     rules: tuple[FilePath, ...] = ()
     timezone: TimeZone = "UTC"
     identity: IdentityConfig
@@ -169,6 +181,10 @@ class Config(Section):
     def _authorities(self) -> Authorities:
         return Authorities(self.connections)
 
+    def process_name(self, process: str) -> str:
+        """What a process of this gateway is called in ledger and store: gateways that share a store tell theirs apart."""
+        return process if self.store is None else f"{self.gateway or _host()}.{process}"
+
     def connection(self, name: str) -> ConnectionConfig | None:
         return self._by_name.get(name)
 
@@ -187,3 +203,8 @@ class Config(Section):
 
     def __repr_args__(self) -> Any:
         return [("path", str(self.path))]
+
+
+def _host() -> str:
+    """The host's name without its domain, as far as a process may be called so."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0])[:40].lstrip("-_") or "gateway"

@@ -13,6 +13,7 @@ from hopgate.console.place import Place, place_of
 from hopgate.console.roles import Roles
 from hopgate.console.signin import SignIns
 from hopgate.history import History
+from hopgate.notifications import Notifier
 from hopgate.services import Services
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Desk:
             inbox = Inbox(services.store)
             await inbox.start()
             closing.push_async_callback(inbox.close)
+            notifier = await Notifier.open(
+                config, services.store, services.credentials.sources, console=place.url, count=services.metrics.notified
+            )
+            closing.push_async_callback(notifier.close)
+            await notifier.start()
             oidc = None
             if config.console.oidc is not None:
                 from hopgate.console.oidc import Oidc  # 40 MB of HTTP clients that a console without a provider does not need

@@ -12,6 +12,7 @@ from hopgate.errors import Denied
 from hopgate.history.projector import Progress, Projector
 from hopgate.history.rows import Card, HopNode, Hops, QuorumProgress, RuleStatistics
 from hopgate.reviewers import may_review
+from hopgate.shared_store import open_index
 from hopgate.store import Approval, Store
 from hopgate.store.index import Event, Hop, Index, Page, Seen, SessionFound, SessionQuery
 from rules.model import Principal
@@ -48,7 +49,7 @@ class History:
     @classmethod
     async def open(cls, config: Config, store: Store) -> Self:
         """Open the index, made if missing. Raises Unavailable, Misconfigured."""
-        return cls(config, store, await Index.open(config.state))
+        return cls(config, store, await open_index(config))
 
     def start(self) -> None:
         """Follow the ledgers in a task of its own: what they tell is found here a moment later."""

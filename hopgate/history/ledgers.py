@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from hopgate.ledger_format import CHECKPOINT, SUFFIX, BadLine, Line, open_plain, parse_line
-from hopgate.store.index import LedgerEvent, Source
+from hopgate.store.index import LedgerEvent, Source, storable
 
 BLOCK: Final = 2 << 20  # bytes of one ledger that are read together: some 5,000 lines
+_NUL: Final = b"\\u0000"
 _MARK: Final = b'"event":"checkpoint"'
 
 
@@ -40,7 +41,8 @@ class Reach:
                 break
             # of a ledger that is read again from its start, only what is younger than all that is known
             if line.i >= source.line or line.t > source.t:
-                events.append(LedgerEvent(source.process, line.i, line.t, line.event, line.fields))
+                fields = storable(line.fields) if _NUL in line.body else line.fields
+                events.append(LedgerEvent(source.process, line.i, line.t, line.event, fields))
             source = replace(source, position=end, line=max(line.i + 1, source.line), h=line.h.hex(), t=max(line.t, source.t))
         return events, source
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hopgate.store.approval_records import ApprovalRecords, ApprovalTransaction
 from hopgate.store.database import Subscription
+from hopgate.store.notification_records import NotificationRecords
 from hopgate.store.records import Records
 from hopgate.store.rows import (
     Approval,
@@ -18,6 +19,8 @@ from hopgate.store.rows import (
     KillKind,
     Lock,
     LockKind,
+    Notification,
+    NotificationState,
     Requirement,
     Revocation,
     SealedSecret,
@@ -36,6 +39,8 @@ __all__ = [
     "KillKind",
     "Lock",
     "LockKind",
+    "Notification",
+    "NotificationState",
     "Requirement",
     "Revocation",
     "SealedSecret",
@@ -48,5 +53,5 @@ __all__ = [
 ]
 
 
-class Store(Records, ApprovalRecords):
+class Store(Records, ApprovalRecords, NotificationRecords):
     """The database of one gateway. Every method raises Unavailable when it does not answer: then nothing passes."""

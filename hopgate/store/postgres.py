@@ -35,8 +35,6 @@ WRITING: Final = 0x686F7067617465  # "hopgate": the advisory lock of whoever wri
 _LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 _SETTINGS: Final[Mapping[str, str]] = {
     "application_name": "hopgate",
-    "lock_timeout": f"{int(BUSY * 1000)}",
-    "statement_timeout": f"{int(BUSY * 1000) + 1000}",
     "idle_in_transaction_session_timeout": "5000",  # a gateway that hangs in a transaction holds up all others
     "timezone": "UTC",
 }
@@ -265,11 +263,11 @@ _DIALECT: Any = postgresql.asyncpg.dialect()  # type: ignore[no-untyped-call]
 _STATEMENTS: Final = tuple(str(each.compile(dialect=_DIALECT)) for each in WATCHED)
 
 
-def engine_of(address: Address) -> AsyncEngine:
-    """A pool of connections for transactions of a moment."""
+def engine_of(address: Address, patience: float = BUSY) -> AsyncEngine:
+    """A pool of connections for transactions of a moment; a statement is given up after `patience` seconds."""
 
     async def creator() -> Any:
-        return await connect(address)
+        return await connect(address, patience)
 
     # hide_parameters: an error of the driver would otherwise quote what it was to store
     return create_async_engine(
@@ -283,10 +281,11 @@ def engine_of(address: Address) -> AsyncEngine:
     )
 
 
-async def connect(address: Address) -> Any:
+async def connect(address: Address, patience: float = BUSY) -> Any:
     """A connection of the driver. Raises what the driver raises."""
-    driver = _driver()
-    return await driver.connect(address.dsn, timeout=CONNECT, command_timeout=BUSY + 2, server_settings=dict(_SETTINGS))
+    driver, milliseconds = _driver(), int(patience * 1000)
+    settings = {**_SETTINGS, "lock_timeout": f"{milliseconds}", "statement_timeout": f"{milliseconds + 1000}"}
+    return await driver.connect(address.dsn, timeout=CONNECT, command_timeout=patience + 2, server_settings=settings)
 
 
 def _driver() -> Any:

@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Table, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hopgate.errors import Denied
 from hopgate.store import schema
 from hopgate.store.approval_records import cancel_matching
 from hopgate.store.database import Database
+from hopgate.store.dialects import insert_or_update
 from hopgate.store.rows import Head, Kill, KillKind, Lock, LockKind, Revocation, SealedSecret, SessionRow, TokenRow
 from hopgate.store.watched import KILLS, LOCKS, REVOKED
 
@@ -227,9 +227,8 @@ async def _rows(connection: AsyncConnection, statement: Any) -> list[dict[str, A
 
 
 async def _upsert(connection: AsyncConnection, table: Table, values: dict[str, Any], *key: str) -> None:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     changed = {name: value for name, value in values.items() if name not in key}
-    await connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=key, set_=changed))
+    await connection.execute(insert_or_update(connection, table).values(values).on_conflict_do_update(index_elements=key, set_=changed))
 
 
 def _session(row: dict[str, Any]) -> SessionRow:

@@ -7,14 +7,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.schema import UniqueConstraint
 
-# names that PostgreSQL would choose by itself: a migration has to name what it changes
-metadata: Final = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "fk": "%(table_name)s_%(column_0_name)s_fkey",
-    }
-)
+metadata: Final = MetaData()
 
 
 def _text(name: str, **options: Any) -> Column[str]:
@@ -104,4 +97,16 @@ decisions: Final = Table(
     *(_text(name) for name in ("issuer", "subject", "groups", "verdict", "scope", "comment")),
     _time("at"),
     UniqueConstraint("approval", "issuer", "subject"),  # nobody votes twice, whatever the code above thinks
+)
+
+notifications: Final = Table(
+    "notifications",
+    metadata,
+    Column("approval", Text, ForeignKey("approvals.id", ondelete="CASCADE"), primary_key=True),
+    _text("target", primary_key=True),
+    _text("state"),
+    _count("attempts"),
+    *(_time(name) for name in ("created_at", "due_at", "claimed_until", "at")),
+    _text("error"),
+    Index("notifications_by_state", "state", "due_at"),
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hopgate.store.index.reading import IndexReading
-from hopgate.store.index.rows import Event, Hop, LedgerEvent, Page, RuleCount, Seen, SessionFound, SessionQuery, Source
+from hopgate.store.index.rows import Event, Hop, LedgerEvent, Page, RuleCount, Seen, SessionFound, SessionQuery, Source, storable
 from hopgate.store.index.writing import IndexWriting
 
-__all__ = ["Event", "Hop", "Index", "LedgerEvent", "Page", "RuleCount", "Seen", "SessionFound", "SessionQuery", "Source"]
+__all__ = ["Event", "Hop", "Index", "LedgerEvent", "Page", "RuleCount", "Seen", "SessionFound", "SessionQuery", "Source", "storable"]
 
 
 class Index(IndexReading, IndexWriting):

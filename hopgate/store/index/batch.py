@@ -215,6 +215,4 @@ def _row(session: SessionState, event: LedgerEvent, name: Callable[[str, str], i
 
 def _word(fields: Any, key: str) -> str:
     value = fields.get(key)
-    if not isinstance(value, str):
-        return ""
-    return value.replace("\0", "\u2400") if "\0" in value else value  # PostgreSQL stores no NUL
+    return value if isinstance(value, str) else ""

@@ -1,4 +1,6 @@
-"""The index's database: a SQLite file of its own beside the store, so that the store stays small and nobody waits for the index."""
+"""The index's database: a SQLite file of its own beside the store, so that the store stays small and nobody waits for the index; or
+tables of the PostgreSQL database that is the store, where the gateways of several machines put what their ledgers tell.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from hopgate.errors import Unavailable
 from hopgate.store.index import schema
+from hopgate.store.index.texts import PostgresWords, SqliteWords, Words
 from hopgate.store.sqlite import private_file, told
 
 BUSY: Final = 10.0  # seconds that the second of two writers waits
+PATIENCE: Final = 60.0  # seconds that PostgreSQL may take for a batch
+WRITING: Final = 0x686F70696E646578  # "hopindex": the advisory lock of whoever writes
 # what a power failure takes is read from the ledgers again
 _PRAGMAS: Final = (f"busy_timeout={int(BUSY * 1000)}", "journal_mode=WAL", "synchronous=NORMAL", "trusted_schema=OFF", "cache_size=-16384")
 
@@ -25,20 +30,30 @@ _log = logging.getLogger("hopgate.index")
 class IndexDatabase:
     """Connections and transactions of the index. Every failure of the driver is Unavailable."""
 
-    def __init__(self, where: str, engine: AsyncEngine) -> None:
+    def __init__(self, where: str, engine: AsyncEngine, words: Words) -> None:
         self.where = where
+        self.words = words
         self._engine = engine
 
     @classmethod
-    async def open(cls, state: Path) -> Self:
-        """Open `state`/index.db, made if missing, made anew when another hopgate made it. Raises Unavailable, Misconfigured."""
-        path = private_file(Path(state), "index.db")
-        engine = _engine(path)
-        index = cls(str(path), engine)
+    async def open(cls, place: Path | str) -> Self:
+        """Open `place`/index.db or the tables of a PostgreSQL database; made if missing, made anew when another hopgate made them.
+
+        Raises Unavailable, Misconfigured.
+        """
+        if isinstance(place, str):
+            from hopgate.store import postgres  # its driver is an extra
+
+            address = postgres.Address.of(place)
+            index = cls(address.where, postgres.engine_of(address, patience=PATIENCE), PostgresWords())
+            engine = index._engine
+        else:
+            path = private_file(place, "index.db")
+            engine = _engine(path)
+            index = cls(str(path), engine, SqliteWords())
         try:
-            with told(path):
-                async with index.transaction(write=True) as connection:
-                    await connection.run_sync(_prepare)
+            async with index.transaction(write=True) as connection:
+                await connection.run_sync(_prepare)
         except BaseException:
             await engine.dispose()
             raise
@@ -50,11 +65,27 @@ class IndexDatabase:
     @contextlib.asynccontextmanager
     async def transaction(self, *, write: bool = False) -> AsyncIterator[AsyncConnection]:
         """One consistent view, or, with `write`, one that alone may change it."""
-        with told(self.where):
+        with self._told():
             async with self._engine.connect() as connection:
-                await connection.execution_options(begin="BEGIN IMMEDIATE" if write else "BEGIN")
+                if self._sqlite:
+                    await connection.execution_options(begin="BEGIN IMMEDIATE" if write else "BEGIN")
+                elif not write:
+                    await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 async with connection.begin():
+                    if write and not self._sqlite:
+                        await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITING})"))
                     yield connection
+
+    @property
+    def _sqlite(self) -> bool:
+        return isinstance(self.words, SqliteWords)
+
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        if self._sqlite:
+            return told(self.where)
+        from hopgate.store import postgres
+
+        return postgres.told(self.where)
 
     async def rows(self, statement: Any, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """The rows of one statement. Raises Unavailable."""
@@ -76,7 +107,8 @@ def _prepare(connection: Connection) -> None:
     connection.execute(text("DROP TABLE IF EXISTS index_text"))
     schema.metadata.drop_all(connection)
     schema.metadata.create_all(connection)
-    connection.execute(text(schema.SQLITE_TEXT))
+    for statement in (schema.SQLITE_TEXT,) if connection.dialect.name == "sqlite" else PostgresWords.SETUP:
+        connection.exec_driver_sql(statement)
     connection.execute(schema.about.insert().values(key="version", value=schema.VERSION))
 
 

@@ -2,91 +2,58 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import ColumnElement, Select, func, select, text
+from sqlalchemy import ColumnElement, Select, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from hopgate.store.index import schema
 from hopgate.store.index.database import IndexDatabase
-from hopgate.store.index.rows import Event, Hop, Page, RuleCount, Seen, SessionFound, SessionQuery
+from hopgate.store.index.rows import Event, Hop, Page, RuleCount, Seen, SessionFound, SessionQuery, storable
 from hopgate.store.index.schema import EVENT_BITS
+from hopgate.store.index.texts import Words, asked_for
 
-_BEGINNING: Final = 3  # letters that a word's beginning must have: fewer are most of the index
 _STRIDE: Final = 2_000  # matches looked at together where a beginning was asked for
 _ROUNDS: Final = 20  # … and how often, before the page is given as it is
 _KEPT: Final = 2_000  # sessions whose last operations are kept in memory
-_WORD: Final = re.compile(r"\w")
 _NOTHING: Final = "k0"  # a tag that no event has
 _TOP: Final = (1 << 63) - 1
-
-# the newest match, then the newest of an older session, and so on: a session with 100,000 matches costs one step
-_BY_SESSION: Final = f"""
-WITH RECURSIVE found(id, n) AS (
-    SELECT (SELECT rowid FROM index_text WHERE index_text MATCH :words AND rowid >= :low AND rowid < :high ORDER BY rowid DESC LIMIT 1), 1
-    UNION ALL
-    SELECT (SELECT rowid FROM index_text WHERE index_text MATCH :words AND rowid >= :low
-            AND rowid < ((found.id >> {EVENT_BITS}) << {EVENT_BITS}) ORDER BY rowid DESC LIMIT 1), n + 1
-    FROM found WHERE found.id IS NOT NULL AND n < :limit
-)
-SELECT id FROM found WHERE id IS NOT NULL
-"""  # noqa: S608
-# the few sessions that are open are looked into one by one
-_LIVE: Final = f"""
-SELECT n FROM index_sessions WHERE ended_at IS NULL AND refused = 0 AND n >= :low >> {EVENT_BITS} AND n < :high >> {EVENT_BITS}
-AND EXISTS (SELECT 1 FROM index_text WHERE index_text MATCH :words
-            AND rowid >= (index_sessions.n << {EVENT_BITS}) AND rowid < ((index_sessions.n + 1) << {EVENT_BITS}))
-ORDER BY n DESC LIMIT :limit
-"""  # noqa: S608
-_BY_EVENT: Final = (
-    "SELECT rowid AS id FROM index_text WHERE index_text MATCH :words AND rowid >= :low AND rowid < :high ORDER BY rowid DESC LIMIT :limit"
-)
-# CROSS JOIN is how SQLite is told the order: it would read every event otherwise
-_LATEST: Final = f"""
-SELECT e.id, e.at, e.line, e.event, e.operation, e.kind, e.title, e.effect, e.rules, e.message, e.approval, e."by", e.detail,
-       p.value AS process, s.id AS session
-FROM json_each(:sessions) j CROSS JOIN index_sessions s ON s.id = j.value CROSS JOIN index_events e ON e.id IN (
-    SELECT id FROM index_events WHERE id >= (s.n << {EVENT_BITS}) AND id < ((s.n + 1) << {EVENT_BITS})
-    AND event IN ('decided', 'held', 'withdrawn') ORDER BY id DESC LIMIT :limit)
-CROSS JOIN index_names p ON p.n = e.process ORDER BY e.id DESC
-"""  # noqa: S608
 
 
 class IndexReading(IndexDatabase):
     """What the console asks. Methods raise Unavailable, and ValueError for a cursor that no page gave."""
 
-    def __init__(self, where: str, engine: AsyncEngine) -> None:
-        super().__init__(where, engine)
+    def __init__(self, where: str, engine: AsyncEngine, words: Words) -> None:
+        super().__init__(where, engine, words)
         self._latest: dict[tuple[str, int], tuple[int, tuple[Event, ...]]] = {}  # (session, limit) -> its number of events, the last ones
 
     async def search_sessions(self, query: SessionQuery, after: str = "", limit: int = 50) -> Page[SessionFound]:
         """Sessions that `query` describes, the newest first."""
         high = min(_cursor(after, _TOP), _below(query.until))
-        tags, words = await self._tags(query), _words(query.text)
-        if not (query.rule or query.effect or query.kind or words):
+        match = self.words.match(await self._tags(query), query.text)
+        if not (query.rule or query.effect or query.kind or asked_for(query.text)):
             return await self._plain_sessions(query, high, limit)
-        match, low = _match(tags, words), _from(query.since)
+        low = _from(query.since)
         if query.live:
-            rows = await self.rows(text(_LIVE), {"words": match, "low": low, "high": high, "limit": limit + 1})
+            rows = await self.rows(text(self.words.LIVE), {"match": match, "low": low, "high": high, "limit": limit + 1})
             found = await self._numbered([row["n"] for row in rows])
             return await self._page_of_sessions(found, limit)
         found = []
-        while len(found) <= limit and (numbers := await self._matching_sessions(match, low, high, limit + 1)):
+        while len(found) <= limit and (numbers := await self._matching_sessions(match, query.text, low, high, limit + 1)):
             found += [each for each in await self._numbered(numbers) if query.live is None or not each.live]
             high = min(numbers) << EVENT_BITS
         return await self._page_of_sessions(found, limit)
 
     async def find_session(self, session: str) -> SessionFound | None:
         """The session with this id."""
-        found = await self._sessions(schema.sessions.c.id == session, 1) if session else []
+        found = await self._sessions(schema.sessions.c.id == storable(session), 1) if session else []
         return found[0] if found else None
 
     async def timeline(self, session: str, *, after: str = "", limit: int = 200, backwards: bool = False) -> Page[Event]:
         """What happened in a session, the oldest first. `after` of a page is always set: what happens later comes after it."""
-        row = await self.rows(select(schema.sessions.c.n).where(schema.sessions.c.id == session)) if session else []
+        row = await self.rows(select(schema.sessions.c.n).where(schema.sessions.c.id == storable(session))) if session else []
         if not row:
             return Page(())
         low, high = row[0]["n"] << EVENT_BITS, (row[0]["n"] + 1) << EVENT_BITS
@@ -102,11 +69,11 @@ class IndexReading(IndexDatabase):
     async def search_events(self, query: SessionQuery, after: str = "", limit: int = 50) -> Page[Event]:
         """Events that `query` describes (`live` is not looked at), those of the newest session first, and in it the newest first."""
         high, low = min(_cursor(after, _TOP), _below(query.until)), _from(query.since)
-        tags, words = await self._tags(query), _words(query.text)
+        match = self.words.match(await self._tags(query), query.text)
         table = schema.events.c
-        if tags or words:
-            values = {"words": _match(tags, words), "low": low, "high": high, "limit": limit + 1}
-            ids = [row["id"] for row in await self.rows(text(_BY_EVENT), values)]
+        if match:
+            values = {"match": match, "low": low, "high": high, "limit": limit + 1}
+            ids = [row["id"] for row in await self.rows(text(self.words.BY_EVENT), values)]
         else:
             within = (table.id >= low) & (table.id < high)
             ids = [row["id"] for row in await self.rows(select(table.id).where(within).order_by(table.id.desc()).limit(limit + 1))]
@@ -130,7 +97,7 @@ class IndexReading(IndexDatabase):
         stale = [each for each, events in now.items() if kept.get((each, limit), (-1, ()))[0] != events]
         if stale:
             found: dict[str, tuple[Event, ...]] = dict.fromkeys(stale, ())
-            for row in await self.rows(text(_LATEST), {"sessions": orjson.dumps(stale).decode(), "limit": limit}):
+            for row in await self.rows(text(self.words.LATEST), {"sessions": orjson.dumps(stale).decode(), "limit": limit}):
                 found[row["session"]] = (*found[row["session"]], _event(row))
             if len(kept) > _KEPT:
                 kept.clear()
@@ -194,18 +161,18 @@ class IndexReading(IndexDatabase):
 
     async def _name(self, kind: str, value: str) -> int:
         table = schema.names.c
-        rows = await self.rows(select(table.n).where(table.kind == kind, table.value == value))
+        rows = await self.rows(select(table.n).where(table.kind == kind, table.value == storable(value)))
         return rows[0]["n"] if rows else 0
 
-    async def _matching_sessions(self, match: str, low: int, high: int, limit: int) -> Sequence[int]:
+    async def _matching_sessions(self, match: str, asked: str, low: int, high: int, limit: int) -> Sequence[int]:
         """Numbers of the newest sessions that have a match below `high`."""
-        values = {"words": match, "low": low, "high": high, "limit": limit}
-        if not match.endswith("*)"):
-            return [row["id"] >> EVENT_BITS for row in await self.rows(text(_BY_SESSION), values)]
+        values = {"match": match, "low": low, "high": high, "limit": limit}
+        if not any(beginning for _, beginning in asked_for(asked)):
+            return [row["id"] >> EVENT_BITS for row in await self.rows(text(self.words.BY_SESSION), values)]
         # every step would gather all words with this beginning again: so many matches are taken at once instead
         numbers: dict[int, None] = {}
         for _ in range(_ROUNDS):
-            ids = [row["id"] for row in await self.rows(text(_BY_EVENT), {**values, "limit": _STRIDE})]
+            ids = [row["id"] for row in await self.rows(text(self.words.BY_EVENT), {**values, "limit": _STRIDE})]
             numbers.update(dict.fromkeys(each >> EVENT_BITS for each in ids))
             if len(numbers) >= limit or len(ids) < _STRIDE:
                 break
@@ -261,7 +228,7 @@ def _events() -> Select[Any]:
     return (
         select(*columns, process.c.value.label("process"), schema.sessions.c.id.label("session"))
         .join_from(table, process, process.c.n == table.c.process)
-        .join(schema.sessions, schema.sessions.c.n == table.c.id.op(">>")(EVENT_BITS))
+        .join(schema.sessions, schema.sessions.c.n == literal_column(f"index_events.id >> {EVENT_BITS}"))
     )
 
 
@@ -270,24 +237,6 @@ def _event(row: dict[str, Any]) -> Event:
     row["rules"] = tuple(row["rules"].split())
     row["detail"] = orjson.loads(row["detail"]) if row["detail"] else {}
     return Event(**row)
-
-
-def _words(asked: str) -> tuple[str, ...]:
-    """The words to look for, as FTS5 strings; `cust*` looks for a beginning."""
-    words = []
-    for word in asked.replace("\0", "\u2400").split()[:16]:  # as NUL is stored
-        bare = word.rstrip("*")
-        if _WORD.search(bare):
-            beginning = "*" if bare != word and len(bare) >= _BEGINNING else ""
-            words.append('"{}"{}'.format(bare.replace('"', '""'), beginning))
-    return tuple(sorted(words, key=lambda word: word.endswith("*")))
-
-
-def _match(tags: Iterable[str], words: Sequence[str]) -> str:
-    """The FTS5 expression; one with a word's beginning in it ends in `*)`."""
-    parts = [f"tags : ({' AND '.join(tags)})"] if tags else []
-    parts += [f"{{title message}} : ({' AND '.join(words)})"] if words else []
-    return " AND ".join(parts)
 
 
 def _from(since: float | None) -> int:

@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def storable(value: Any) -> Any:
+    """`value` with every NUL shown as a sign: PostgreSQL stores none."""
+    if isinstance(value, str):
+        return value.replace("\0", "\u2400")
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return {storable(key): storable(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """How far one process's ledger is indexed: `position` bytes, to the line before `line`, whose hash is `h` (hex) and whose time `t`."""

@@ -8,9 +8,9 @@ from dataclasses import asdict, fields
 from typing import Any, Final
 
 from sqlalchemy import Table, func, insert, select, text
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hopgate.store.dialects import insert_or_update
 from hopgate.store.index import schema
 from hopgate.store.index.batch import Changes, SessionState, build, names_of, session_of
 from hopgate.store.index.database import IndexDatabase
@@ -62,7 +62,8 @@ async def _index(connection: AsyncConnection, events: Sequence[LedgerEvent]) -> 
         # in order: the text index writes a segment whenever an id is lower than the one before it
         changes.events.sort(key=lambda row: row["id"])
         await connection.execute(insert(schema.events), changes.events)
-        await connection.execute(_TEXT, [{name: row[name] for name in ("id", "title", "message", "tags")} for row in changes.events])
+        if connection.dialect.name == "sqlite":
+            await connection.execute(_TEXT, [{name: row[name] for name in ("id", "title", "message", "tags")} for row in changes.events])
     await _add_up(connection, changes)
 
 
@@ -132,7 +133,7 @@ def _opened(session: str, at: float) -> float:
 async def _save_sessions(connection: AsyncConnection, sessions: dict[str, SessionState]) -> None:
     table = schema.sessions
     rows = [{name: getattr(each, name) for name in _SESSION} | {"n": each.n} for each in sessions.values()]
-    statement = upsert(table)
+    statement = insert_or_update(connection, table)
     changed = {name: statement.excluded[name] for name in _SESSION if name != "id"}
     await connection.execute(statement.on_conflict_do_update(index_elements=["n"], set_=changed), rows)
 
@@ -170,7 +171,7 @@ async def _accumulate(
     keep: Sequence[str] = (),
 ) -> None:
     """Insert rows; of one that is there, add up `sums`, leave `keep` as it was, and replace the rest."""
-    statement = upsert(table)
+    statement = insert_or_update(connection, table)
     changed = {name: table.c[name] + statement.excluded[name] for name in sums}
     changed |= {name: statement.excluded[name] for name in rows[0] if name not in (*keys, *sums, *keep)}
     await connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed), list(rows))
@@ -178,7 +179,7 @@ async def _accumulate(
 
 async def _replace(connection: AsyncConnection, table: Table, values: dict[str, Any], *keys: str) -> None:
     changed = {name: value for name, value in values.items() if name not in keys}
-    await connection.execute(upsert(table).values(values).on_conflict_do_update(index_elements=keys, set_=changed))
+    await connection.execute(insert_or_update(connection, table).values(values).on_conflict_do_update(index_elements=keys, set_=changed))
 
 
 def _chunks[T](values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -16,7 +16,7 @@ from hopgate.errors import Misconfigured
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-HEAD: Final = 1  # the last step
+HEAD: Final = 2  # the last step
 TABLE: Final = "alembic_version"
 _VERSION: Final = Table(TABLE, MetaData(), Column("version_num", Text))
 _META: Final = Table("meta", MetaData(), Column("key", Text, primary_key=True), Column("value", Text, nullable=False))

@@ -11,6 +11,7 @@ from typing import Any
 from hopgate.history import Projector
 from hopgate.ledger import Ledger, ledger_key
 from hopgate.store.index import Index
+from tests.hopgate.places import Place
 
 
 @dataclass
@@ -50,8 +51,9 @@ def operation(name: str, title: str = "SELECT 1", effect: str = "allow", rules: 
 
 
 @contextlib.asynccontextmanager
-async def telling(state: Path) -> AsyncIterator[Told]:
-    index = await Index.open(state)
+async def telling(state: Path, place: Place | None = None) -> AsyncIterator[Told]:
+    """`state` has the ledgers; the index is there too, or in `place`."""
+    index = await Index.open(place or state)
     try:
         yield Told(state, index, Projector(state / "ledger", index))
     finally:

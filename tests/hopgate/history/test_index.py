@@ -12,6 +12,7 @@ from hopgate.errors import HopgateError, Misconfigured
 from hopgate.history import SessionQuery
 from hopgate.store.index import Index, schema
 from tests.hopgate.history.telling import Told, telling
+from tests.hopgate.places import Place
 
 DENIED = {"title": "DROP TABLE customers", "effect": "deny", "rules": ("no-drop",), "message": "ask a DBA", "version": "v1"}
 
@@ -68,14 +69,14 @@ async def two_sessions(at: Told) -> None:
     ],
     ids=str,
 )
-async def test_sessions_are_found_by(query: SessionQuery, found: list[str], tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_sessions_are_found_by(query: SessionQuery, found: list[str], tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         await two_sessions(at)
         assert [each.id for each in (await at.index.search_sessions(query)).items] == found
 
 
-async def test_a_session_is_told_whole(tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_a_session_is_told_whole(tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         await two_sessions(at)
         one, refused = await at.index.find_session("s1"), await at.index.find_session("s3")
         assert one is not None
@@ -89,8 +90,8 @@ async def test_a_session_is_told_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "query", [SessionQuery(), SessionQuery(text="sele*"), SessionQuery(rule="read"), SessionQuery(text="select", live=False)]
 )
-async def test_pages_show_every_session_once(query: SessionQuery, tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_pages_show_every_session_once(query: SessionQuery, tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         for number in range(9):
             at.session(f"s{number}", operations=[{}] * (number % 3 + 1))
         await at.projector.catch_up()
@@ -105,8 +106,8 @@ async def test_pages_show_every_session_once(query: SessionQuery, tmp_path: Path
             assert seen == [f"s{number}" for number in reversed(range(9))]
 
 
-async def test_open_sessions_are_found_by_what_they_do(tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_open_sessions_are_found_by_what_they_do(tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         at.session("s1", operations=[{"title": "SELECT 1"}])
         with at.ledger() as ledger:
             for session, title in (("s2", "SELECT 2"), ("s3", "DELETE"), ("s4", "SELECT 4")):
@@ -120,8 +121,19 @@ async def test_open_sessions_are_found_by_what_they_do(tmp_path: Path) -> None:
         assert [each.id for each in (await at.index.search_sessions(SessionQuery(live=True))).items] == ["s4", "s3", "s2"]
 
 
-async def test_a_timeline_goes_on_where_it_ended(tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_what_no_database_takes_is_shown_as_a_sign(tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
+        at.session("s1", operations=[{"title": "a\0b", "rules": ("r\0",), "note": {"x\0": ["\0"]}}], who={"run": "n\0"})
+        await at.projector.catch_up()
+        (session,) = (await at.index.search_sessions(SessionQuery(run="n\0", rule="r\0"))).items
+        assert session.run == "n\u2400"
+        (event,) = (await at.index.search_events(SessionQuery(kind="sql"))).items
+        assert (event.title, event.rules, event.detail) == ("a\u2400b", ("r\u2400",), {"note": {"x\u2400": ["\u2400"]}})
+        assert await at.index.find_session("s\0") is None
+
+
+async def test_a_timeline_goes_on_where_it_ended(tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         at.session("s1", operations=[{"title": f"SELECT {number}"} for number in range(5)])
         at.session("s2", operations=[{}])
         await at.projector.catch_up()
@@ -141,8 +153,8 @@ async def test_a_timeline_goes_on_where_it_ended(tmp_path: Path) -> None:
         ]
 
 
-async def test_events_are_found_with_their_session(tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_events_are_found_with_their_session(tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         await two_sessions(at)
         page = await at.index.search_events(SessionQuery(effect="deny"), limit=1)
         assert [(each.session, each.message) for each in page.items] == [("s3", "no rule allows this")]
@@ -152,8 +164,8 @@ async def test_events_are_found_with_their_session(tmp_path: Path) -> None:
         assert len((await at.index.search_events(SessionQuery())).items) == 10
 
 
-async def test_what_belongs_to_no_session_is_kept_apart(tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_what_belongs_to_no_session_is_kept_apart(tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         with at.ledger() as ledger:
             ledger.append("rules_loaded", version="v1", rules=3)
             ledger.append("kill_ordered", kind="all", value="", sessions=["s1"], by="corp:ops")
@@ -165,8 +177,8 @@ async def test_what_belongs_to_no_session_is_kept_apart(tmp_path: Path) -> None:
         assert (await at.index.search_events(SessionQuery(kind="all"))).items == ()
 
 
-async def test_sessions_of_the_same_moment_get_numbers_of_their_own(tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_sessions_of_the_same_moment_get_numbers_of_their_own(tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         ids = [f"s{0x19E3A1C2B00:011x}{number:012x}" for number in range(3)]
         for each in ids:
             at.session(each, operations=[])
@@ -175,18 +187,18 @@ async def test_sessions_of_the_same_moment_get_numbers_of_their_own(tmp_path: Pa
 
 
 @pytest.mark.parametrize("cursor", ["x", "-1", "1" * 20, "١"])
-async def test_a_page_that_nobody_gave_out_is_refused(cursor: str, tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_a_page_that_nobody_gave_out_is_refused(cursor: str, tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         with pytest.raises(ValueError, match="not a page"):
             await at.index.search_sessions(SessionQuery(), cursor)
 
 
-async def test_an_index_of_another_version_is_made_anew(tmp_path: Path) -> None:
-    async with telling(tmp_path) as at:
+async def test_an_index_of_another_version_is_made_anew(tmp_path: Path, place: Place) -> None:
+    async with telling(tmp_path, place) as at:
         await two_sessions(at)
         async with at.index.transaction(write=True) as connection:
             await connection.execute(schema.about.update().values(value="0"))
-    async with telling(tmp_path) as at:
+    async with telling(tmp_path, place) as at:
         assert (await at.index.search_sessions(SessionQuery())).items == ()
         await at.projector.catch_up()
         assert len((await at.index.search_sessions(SessionQuery())).items) == 3
@@ -198,7 +210,7 @@ async def test_what_is_no_database_is_told(tmp_path: Path) -> None:
         await Index.open(tmp_path)
 
 
-async def test_whatever_is_searched_for_finds_or_finds_nothing(tmp_path: Path) -> None:
+async def test_whatever_is_searched_for_finds_or_finds_nothing(tmp_path: Path, place: Place) -> None:
     """No text of a search is an expression of the text index: quotes, operators and columns are words, or nothing."""
     asked = [
         '"',
@@ -216,7 +228,7 @@ async def test_whatever_is_searched_for_finds_or_finds_nothing(tmp_path: Path) -
         "%",
         "'; DROP TABLE index_events; --",
     ]
-    async with telling(tmp_path) as at:
+    async with telling(tmp_path, place) as at:
         await two_sessions(at)
         for text in asked:
             await at.index.search_sessions(SessionQuery(text=text))
@@ -226,7 +238,7 @@ async def test_whatever_is_searched_for_finds_or_finds_nothing(tmp_path: Path) -
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=30))
-def test_any_text_can_be_searched_for(text: str, tmp_path: Path) -> None:
+def test_any_text_can_be_searched_for(tmp_path: Path, text: str) -> None:
     import asyncio
 
     async def work() -> None:
