@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,57 +10,14 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from hopgate.console.__main__ import server
 from hopgate.console.api.table import OPERATIONS, PREFIX, Operation, document
-from hopgate.console.desk import Desk
-from hopgate.tokens import issue_token
-from playground.demo.stage import free_ports
 from tests.hopgate.console.conftest import console
-from tests.hopgate.console.seed import Past, configure, fill
-
-
-class Served:
-    """The console on a loopback port, its loop in a thread."""
-
-    def __init__(self, directory: Path) -> None:
-        (self.port,) = free_ports(1)
-        self.config = configure(directory, self.port)
-        self.ready = threading.Event()
-        self.server: uvicorn.Server | None = None
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
-        self.thread.start()
-        assert self.ready.wait(60)
-
-    async def _run(self) -> None:
-        past = await Past.open(self.config)
-        await fill(past)
-        desk = await Desk.open(self.config, process="console-0")
-        await desk.history.catch_up()
-        self.server = server(self.config, desk)
-        serving = asyncio.ensure_future(self.server.serve())
-        while not self.server.started:
-            await asyncio.sleep(0.02)
-        self.ready.set()
-        await serving
-        await desk.close()
-        await past.close()
-
-    def close(self) -> None:
-        assert self.server is not None
-        self.server.should_exit = True
-        self.thread.join(30)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def bearer(self, name: str = "alice", *groups: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {issue_token(self.config, name, groups or ('dba', 'ops'), 3600)}"}
+from tests.hopgate.console.seed import fill
+from tests.hopgate.console.served import Served
 
 
 @pytest.fixture(scope="module")

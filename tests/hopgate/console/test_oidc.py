@@ -58,7 +58,7 @@ class _Exchange(BaseHTTPRequestHandler):
             document = {"issuer": base, "authorization_endpoint": f"{base}/authorize", "token_endpoint": f"{base}/token"}
             self._send(200, {**document, "jwks_uri": f"{base}/keys"})
         else:
-            self._send(200, {"keys": [{**jwk("RS256"), "kid": "one"}]})
+            self._send(200, {"keys": [jwk("RS256", "one")]})
 
     def do_POST(self) -> None:
         form = {name: values[0] for name, values in parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()).items()}
