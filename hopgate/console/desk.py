@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -55,6 +56,7 @@ class Desk:
             await notifier.start()
             oidc = None
             if config.console.oidc is not None:
+                warnings.filterwarnings("ignore", message="The httpx module is deprecated")  # of Authlib's, and not ours to change
                 from hopgate.console.oidc import Oidc  # 40 MB of HTTP clients that a console without a provider does not need
 
                 oidc = await Oidc.open(config, config.console.oidc, place, services.credentials.sources)

@@ -28,6 +28,8 @@ def absent() -> str:
 class Browser:
     """One window. Whatever it complains of (a blocked script, a failed request) is in `complaints`."""
 
+    scheme = "light"
+
     def __init__(self, *, dark: bool = False) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = str(shutil.which("chromium"))

@@ -10,7 +10,7 @@ import msgspec
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from hopgate.console.api import types
-from hopgate.console.call import Call, Malformed, Missing
+from hopgate.console.call import Call, Missing
 from hopgate.console.cards import show
 from hopgate.console.pages import approvals as approval_pages
 from hopgate.console.pages import replay, rules, stop
@@ -100,7 +100,7 @@ async def list_sessions(call: Call, query: types.SessionsQuery) -> types.Session
     try:
         page = await call.desk.history.search_sessions(SessionQuery(**given), query.after, query.limit)
     except ValueError:
-        raise Malformed("`after` is not from a page of this search") from None
+        raise Missing("`after` is not from a page of this search") from None
     return types.Sessions([_session(each) for each in page.items], page.after)
 
 
@@ -116,7 +116,7 @@ async def session_events(call: Call, query: types.PageQuery) -> types.Events:
     try:
         page = await call.desk.history.timeline(found.id, after=query.after, limit=query.limit)
     except ValueError:
-        raise Malformed("`after` is not from a page of this timeline") from None
+        raise Missing("`after` is not from a page of this timeline") from None
     return types.Events([_event(each) for each in page.items], page.after)
 
 

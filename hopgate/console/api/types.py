@@ -11,8 +11,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 type Limit = Annotated[int, Meta(ge=1, le=500, description="how many at most")]
 type Seconds = Annotated[float, Meta(ge=0, le=100_000_000_000, description="seconds since the epoch")]
-type Word = Annotated[str, Meta(max_length=300)]
-type Cursor = Annotated[str, Meta(max_length=400, description="`after` of the page before; empty for the first")]
+_TEXT = r"^[^\x00\ud800-\udfff]*$"  # what a database can hold
+type Word = Annotated[str, Meta(max_length=300, pattern=_TEXT)]
+type Cursor = Annotated[str, Meta(max_length=400, pattern=_TEXT, description="`after` of the page before; empty for the first")]
 
 
 class Problem(Struct):
@@ -65,10 +66,10 @@ class DecisionBody(Struct, forbid_unknown_fields=True):
     """`fingerprint` and `version` are those of the approval as it was seen: another one is a 409."""
 
     verdict: Literal["approve", "deny"]
-    fingerprint: Annotated[str, Meta(min_length=1, max_length=200)]
+    fingerprint: Annotated[str, Meta(min_length=1, max_length=200, pattern=_TEXT)]
     version: Annotated[int, Meta(ge=0, le=1_000_000_000)]
-    scope: Annotated[str, Meta(max_length=40)] = "once"
-    comment: Annotated[str, Meta(max_length=2000)] = ""
+    scope: Annotated[str, Meta(max_length=40, pattern=_TEXT)] = "once"
+    comment: Annotated[str, Meta(max_length=2000, pattern=_TEXT)] = ""
 
 
 class KillBody(Struct, forbid_unknown_fields=True):
@@ -86,11 +87,11 @@ class LockQuery(Struct, forbid_unknown_fields=True):
 class ExplainBody(Struct, forbid_unknown_fields=True):
     """`text` is SQL, a command line, or METHOD PATH; empty asks for opening a session."""
 
-    connection: Annotated[str, Meta(min_length=1, max_length=63)]
-    subject: Annotated[str, Meta(min_length=1, max_length=255)]
-    groups: Annotated[list[Annotated[str, Meta(min_length=1, max_length=255)]], Meta(max_length=200)] = []
-    text: Annotated[str, Meta(max_length=32768)] = ""
-    body: Annotated[str, Meta(max_length=32768)] = ""
+    connection: Annotated[str, Meta(min_length=1, max_length=63, pattern=_TEXT)]
+    subject: Annotated[str, Meta(min_length=1, max_length=255, pattern=_TEXT)]
+    groups: Annotated[list[Annotated[str, Meta(min_length=1, max_length=255, pattern=_TEXT)]], Meta(max_length=200)] = []
+    text: Annotated[str, Meta(max_length=32768, pattern=_TEXT)] = ""
+    body: Annotated[str, Meta(max_length=32768, pattern=_TEXT)] = ""
 
 
 # --- answers

@@ -25,8 +25,8 @@ FRESH: Final = 40  # first-seen hops in the list
 
 async def hops(call: Call) -> Response:
     """The graph of a window of time, whole or around one node, all of it or what is new in it."""
-    window = call.query.get("window", "24h")
-    seconds = next((length for name, length, _ in WINDOWS if name == window), 86400.0)
+    asked = call.query.get("window", "")
+    window, seconds = next(((name, length) for name, length, _ in WINDOWS if name == asked), ("24h", 86400.0))
     found = await call.desk.history.hops(time.time() - seconds if seconds else 0.0)
     focus, only_new = call.query.get("focus", ""), call.query.get("new") == "1"
     fresh = sorted((hop for hop in found.edges if hop.is_new), key=lambda hop: -hop.first_seen) if seconds else []

@@ -60,9 +60,7 @@ def browser(desk: Desk) -> httpx.AsyncClient:
 
 
 @asynccontextmanager
-async def console(
-    directory: Path, more: str = "", fill: Callable[[Past], Any] | None = None, rules: str = ""
-) -> AsyncIterator[Console]:
+async def console(directory: Path, more: str = "", fill: Callable[[Past], Any] | None = None, rules: str = "") -> AsyncIterator[Console]:
     """Opened and closed; `more` goes into hopgate.yaml, `fill` makes a past."""
     config = configure(directory, PORT, more, rules)
     past = await Past.open(config)

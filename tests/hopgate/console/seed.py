@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import secrets
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 from hopgate.approvals import Approvals
 from hopgate.config import Config, load_config
+from hopgate.flow_format import TcpConnection, encode_tcp_flow
 from hopgate.ledger import Ledger, ledger_key
 from hopgate.store import SessionRow, Store
 from rules.model import Exact, Hold, Principal
@@ -91,11 +93,27 @@ class Past:
         run = {"run": who.run} if who.run else {}
         self.ledger.append("recording_opened", session=name, file=f"{name}.mitm", meta={**told, **run, "kind": kind})
         self.ledger.append("session_opened", session=name, **told, **run, peer="10.1.2.3", token=who.token_id, rules=["agents-may-open"])
-        row = SessionRow(name, who.issuer, who.subject, connection, kind, self.ledger.process, at, "10.1.2.3", tuple(who.groups), who.run)
+        path = f"recordings/{time.strftime('%Y/%m/%d', time.gmtime(at))}/{name}.mitm"
+        row = SessionRow(
+            name, who.issuer, who.subject, connection, kind, self.ledger.process, at, "10.1.2.3", tuple(who.groups), who.run, recording=path
+        )
         await self.store.save_session(row)
         if ended:
             await self.end(name)
         return name
+
+    async def record(self, session: str, *messages: tuple[bool, bytes]) -> Path:
+        """What a relay would have recorded; gives the file."""
+        row = await self.store.find_session(session)
+        assert row is not None
+        path = self.config.state / row.recording
+        path.parent.mkdir(parents=True, exist_ok=True)
+        now = time.time()
+        ends = TcpConnection("c", ("10.1.2.3", 40000), ("127.0.0.1", 15432), "s", ("db", 5432), None, now)
+        said = [(client, text, now + number / 10) for number, (client, text) in enumerate(messages)]
+        with path.open("ab") as file:
+            file.write(encode_tcp_flow(ends, said, flow_id=session, created=now, metadata={"session": session}))
+        return path
 
     async def end(self, session: str, reason: str = "the client left") -> None:
         self.ledger.append("session_closed", session=session, reason=reason, operations=1)
@@ -132,6 +150,15 @@ async def fill(past: Past) -> None:
         writes=["public.orders"],
         unbounded=False,
     )
+    await past.record(
+        session,
+        (True, b"SELECT id, status, total FROM orders WHERE status = 'cancelled' ORDER BY created_at LIMIT 3"),
+        (False, b"1841\tcancelled\t120.00\n2210\tcancelled\t64.50\n3007\tcancelled\t9.90\nSELECT 3"),
+        (True, b"SELECT name, email, ssn FROM customers WHERE id IN (1841, 2210)"),
+        (False, b"Zoe Quartz\t****.net\t****1120\nYan Li\t****.org\t****9999\nSELECT 2"),
+        (True, b"DELETE FROM orders"),
+        (False, b"ERROR 42501"),
+    )
     migrator = agent("schema-bot")
     other = await past.session(migrator, "orders-db", "postgres")
     past.operation(other, 1, "sql", "SELECT pg_catalog.pg_tables", rule="read-freely")
@@ -165,6 +192,16 @@ async def fill(past: Past) -> None:
     )
     deployer = agent("deploy\u202ebot", issuer="local")
     ssh = await past.session(deployer, "build-1", "ssh")
+    past.operation(ssh, 1, "ssh", "shell", rule="agents-may-open")
+    terminal = await past.record(ssh, (True, b"shell with a terminal of 80 columns and 24 rows"))
+    lines = ("$ uptime\r\n", " 09:14:02 up 41 days,  load average: 0.08, 0.03, 0.01\r\n", "$ systemctl status nginx\r\n")
+    lines += (
+        "\x1b[1;32m●\x1b[0m nginx.service - A high performance web server\r\n",
+        "     Active: \x1b[1;32mactive (running)\x1b[0m\r\n",
+        "$ ",
+    )
+    events = [f'[{number * 0.6:.1f}, "o", {json.dumps(line)}]\n' for number, line in enumerate(lines, 1)]
+    terminal.with_name(f"{ssh}-1.cast").write_text('{"version": 2, "width": 80, "height": 14}\n' + "".join(events))
     await past.hold(
         deployer,
         ssh,

@@ -111,7 +111,9 @@ def test_a_form_of_another_site_does_nothing(tmp_path: Path) -> None:
             (await alice.post("/stop/kill", data={**form, "csrf": csrf}, headers={"Sec-Fetch-Site": "cross-site"})).status_code,
             (await alice.post("/stop/kill", data={**form, "csrf": csrf}, headers={"Origin": "https://evil.example"})).status_code,
             (await alice.post("/api/v1/kill", json=form)).status_code,
-            (await alice.post("/stop/kill", data={**form, "csrf": csrf}, headers={"Origin": URL, "Sec-Fetch-Site": "same-origin"})).status_code,
+            (
+                await alice.post("/stop/kill", data={**form, "csrf": csrf}, headers={"Origin": URL, "Sec-Fetch-Site": "same-origin"})
+            ).status_code,
         ]
 
     assert asked(tmp_path, work) == [403, 403, 403, 403, 403, 303]
