@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hopgate.cli import approvals, ca, console, deciding, doctor, environment, running, secret, sessions, token, verifying
+from hopgate.cli import approvals, ca, console, deciding, doctor, environment, running, secret, sessions, token, verifying, watching
 from hopgate.cli.common import Misuse
 from hopgate.cli.output import note
 from hopgate.errors import HopgateError
@@ -25,6 +25,7 @@ def build() -> typer.Typer:
         ("explain", deciding.explain),
         ("unlock", sessions.unlock),
         ("verify", verifying.verify),
+        ("watch", watching.watch),
         ("env", environment.env),
         ("doctor", doctor.doctor),
     )

@@ -87,3 +87,8 @@ def size(value: int) -> str:
         if value >= length:
             return f"{value / length:.1f} {unit}"
     return f"{value} B"
+
+
+def filename(path: str) -> str:
+    """The last part of a path."""
+    return path.rpartition("/")[2]

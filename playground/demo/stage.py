@@ -36,7 +36,7 @@ connections:
 operators: [ops]
 approvals: {{reviewers: [finance], timeout: 5m, http_wait: 50s}}
 """
-START_SECONDS = 30.0
+START_SECONDS = 75.0
 
 
 class Failed(Exception):

@@ -78,7 +78,7 @@ def _ledger(call: Call) -> Check:
 def _providers(call: Call) -> list[Check]:
     problems = call.desk.services.identity.problems
     if not problems:
-        return [Check("Identity", "good", f"{len(call.desk.config.identity.issuers)} issuers, keys known")]
+        return [Check("Identity", "good", f"keys of {', '.join(each.name for each in call.desk.config.identity.issuers)} are known")]
     return [Check("Identity", "warn", each) for each in problems]
 
 

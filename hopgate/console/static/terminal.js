@@ -2,6 +2,6 @@
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
   for (const place of document.querySelectorAll(".player[data-cast]")) {
-    AsciinemaPlayer.create(place.dataset.cast, place, { idleTimeLimit: 2, fit: "width", preload: true, controls: true, theme: "hopgate" });
+    AsciinemaPlayer.create(place.dataset.cast, place, { idleTimeLimit: 2, fit: "width", preload: true, controls: true, poster: "npt:0:04" });
   }
 });
