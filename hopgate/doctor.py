@@ -135,10 +135,24 @@ def _listeners(config: Config) -> Iterator[Finding]:
             yield Finding("fail", f"{wire} listener", f"nobody listens on {address}")
         else:
             yield Finding("ok", f"{wire} listener", f"{address} {'answers' if up else 'is free'}")
+    if config.listen.console is not None:
+        yield _console(config, config.listen.console, running=pid is not None)
     for name in ("console", "health"):
         address = getattr(config.listen, name)
         if address is not None and not address.loopback:
             yield Finding("warn", f"{name} listener", f"{address} is not on loopback: agents' networks must not reach it")
+
+
+def _console(config: Config, address: Address, *, running: bool) -> Finding:
+    up = answers(address)
+    if up != running:
+        who = f"somebody listens on {address}, and it is not this gateway" if up else f"nobody listens on {address}"
+        return Finding("fail", "console listener", who)
+    if config.console.oidc is None and config.identity.local is None:
+        return Finding("warn", "console listener", "nobody can sign in: it takes console.oidc or a local issuer")
+    if not (config.approvals.reviewers or config.operators or config.console.viewers):
+        return Finding("warn", "console listener", "no group has a role: name some in approvals.reviewers, operators or console.viewers")
+    return Finding("ok", "console listener", f"{address} {'answers' if up else 'is free'}")
 
 
 # --- from inside the agent's place

@@ -20,6 +20,7 @@ class Metrics:
         self.rules_stale = Gauge(
             "hopgate_rules_stale", "1 while a broken rule file is ignored", registry=registry, multiprocess_mode="livemax"
         )
+        self._notifications = Counter("hopgate_notifications", "attempts to tell reviewers of an approval", ["outcome"], registry=registry)
         # an operation is counted on the hot path, where a counter that processes share costs microseconds: `flush` tells them each second
         self._decided: dict[tuple[str, str], int] = {}
         self._hidden = 0
@@ -41,6 +42,10 @@ class Metrics:
 
     def unauthenticated(self) -> None:
         self._unauthenticated.inc()
+
+    def notified(self, outcome: str) -> None:
+        """`outcome`: sent, retried, failed or dropped."""
+        self._notifications.labels(outcome).inc()
 
     def failed_closed(self, where: str) -> None:
         self._errors.labels(where).inc()

@@ -27,7 +27,7 @@ class Sources:
     """Resolves references. What it gives is a Secret whatever the source, for nobody knows what a variable holds."""
 
     def __init__(
-        self, secrets: SecretStore, environ: Mapping[str, str] = os.environ, transport: httpx.AsyncBaseTransport | None = None
+        self, secrets: SecretStore | None, environ: Mapping[str, str] = os.environ, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._secrets = secrets
         self._environ = environ
@@ -43,6 +43,8 @@ class Sources:
         """Raises Misconfigured when there is no such value, Unavailable when its source does not answer."""
         match reference.source:
             case "secret":
+                if self._secrets is None:
+                    raise Misconfigured(f"{reference} cannot be used here: the store is not open yet")
                 return await self._secrets.get(reference.name)
             case "env":
                 value = self._environ.get(reference.name, "")

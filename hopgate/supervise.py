@@ -192,7 +192,13 @@ def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -
             raise Misconfigured(f"{config.path}: listen.{wire}: port 0 would move at each restart: name one")
     config.check()
     lock = StateLock.take(config.state)
-    names = worker_names(workers, http=config.listen.http is not None, relays=bool(relayed(config)))
+    names = worker_names(
+        workers,
+        http=config.listen.http is not None,
+        relays=bool(relayed(config)),
+        console=config.listen.console is not None,
+        keeper=needs_keeper(config),
+    )
     supervisor = Supervisor(config, [Worker(name, command(config, name)) for name in names], say)
     try:
         for wire, address in listeners(config):
@@ -209,10 +215,10 @@ def supervise(config: Config, *, workers: int = 1, say: Callable[[str], None]) -
         lock.close()
 
 
-def worker_names(count: int, *, http: bool = True, relays: bool = False) -> list[str]:
-    """Names of the processes: with `http` `http-0` …, and with `relays` as many `relay-0` …"""
+def worker_names(count: int, *, http: bool = True, relays: bool = False, console: bool = False, keeper: bool = False) -> list[str]:
+    """Names of the processes: with `http` `http-0` …, with `relays` as many `relay-0` …, and one `console-0` or `keeper-0`."""
     kinds = [kind for kind, wanted in (("http", http), ("relay", relays)) if wanted]
-    return [f"{kind}-{index}" for kind in kinds for index in range(count)]
+    return [f"{kind}-{index}" for kind in kinds for index in range(count)] + ["console-0"] * console + ["keeper-0"] * keeper
 
 
 def relayed(config: Config) -> tuple[tuple[str, Address], ...]:
@@ -221,13 +227,27 @@ def relayed(config: Config) -> tuple[tuple[str, Address], ...]:
 
 
 def listeners(config: Config) -> tuple[tuple[str, Address], ...]:
-    """Everything that callers connect to: (wire, address)."""
-    http = config.listen.http
-    return (*((("http", http.address),) if http is not None else ()), *relayed(config))
+    """Everything that is connected to: (key of `listen:`, address)."""
+    http, console = config.listen.http, config.listen.console
+    return (
+        *((("http", http.address),) if http is not None else ()),
+        *relayed(config),
+        *((("console", console),) if console is not None else ()),
+    )
+
+
+def needs_keeper(config: Config) -> bool:
+    """Whether a console would have something to do, and there is none."""
+    told = config.approvals.notify or config.approvals.webhooks
+    return config.listen.console is None and bool(told or config.store is not None)
 
 
 def command(config: Config, name: str) -> tuple[str, ...]:
     """The command line of one process. It holds no secret: any user of the machine can read it."""
+    if name.startswith("console-"):
+        return (sys.executable, "-P", "-m", "hopgate.console", "--config", str(config.path.absolute()), "--process", name)
+    if name.startswith("keeper-"):
+        return (sys.executable, "-P", "-m", "hopgate.keeper", "--config", str(config.path.absolute()))
     if name.startswith("relay-"):
         return (sys.executable, "-P", "-m", "relays", "--config", str(config.path.absolute()), "--process", name)
     spec = find_spec("addons.gateway")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hopgate.cli import approvals, ca, deciding, doctor, environment, replaying, running, secret, sessions, ssh, token, verifying
+from hopgate.cli import approvals, ca, console, deciding, doctor, environment, replaying, running, secret, sessions, ssh, token, verifying, watching
 from hopgate.cli.common import Misuse
 from hopgate.cli.output import note
 from hopgate.errors import HopgateError
@@ -26,6 +26,7 @@ def build() -> typer.Typer:
         ("unlock", sessions.unlock),
         ("verify", verifying.verify),
         ("replay", replaying.replay),
+        ("watch", watching.watch),
         ("env", environment.env),
         ("doctor", doctor.doctor),
     )
@@ -37,6 +38,7 @@ def build() -> typer.Typer:
         ("approvals", approvals.COMMANDS, "What waits for a reviewer."),
         ("sessions", sessions.COMMANDS, "Who uses what, and how to end it."),
         ("ssh", ssh.COMMANDS, "What SSH clients must know of the gateway."),
+        ("console", console.COMMANDS, "The page for people."),
         ("ca", ca.COMMANDS, "The authority that signs what agents see of HTTPS targets."),
     )
     for name, members, about in groups:

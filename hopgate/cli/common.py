@@ -67,10 +67,10 @@ def given_token(token: str) -> str:
 @contextlib.asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Store]:
     """The store of the gateway, which must belong to the user who asks: files made by another one would lock the gateway out."""
-    from hopgate.store import Store
+    from hopgate.shared_store import open_store
 
     check_owner(config.state)
-    store = await Store.open(config.state)
+    store = await open_store(config)
     try:
         yield store
     finally:

@@ -32,15 +32,26 @@ def templates(config: Config) -> Iterator[tuple[str, Template]]:
             yield f"connections[{index}].credential.{'.'.join(where)}", template
     for index, template in enumerate(config.approvals.notify):
         yield f"approvals.notify[{index}]", template
+    for index, hook in enumerate(config.approvals.webhooks):
+        yield f"approvals.webhooks[{index}].url", hook.url
+        yield f"approvals.webhooks[{index}].secret", hook.secret
+    if config.console.oidc is not None and config.console.oidc.client_secret is not None:
+        yield "console.oidc.client_secret", config.console.oidc.client_secret
     if config.ledger.anchor is not None:
         yield "ledger.anchor", config.ledger.anchor
+    if config.store is not None:
+        yield "store", config.store
 
 
 def _reference_problems(config: Config) -> Iterator[str]:
     for key, template in templates(config):
         for reference in template.references:
-            if problem := _missing(reference):
+            if problem := _circular(key, reference) or _missing(reference):
                 yield f"{config.path}: {key}: {reference} {problem}"
+
+
+def _circular(key: str, reference: Reference) -> str:
+    return "lies in the store itself: use ${env:…}, ${file:…} or ${vault:…}" if key == "store" and reference.source == "secret" else ""
 
 
 def _missing(reference: Reference) -> str:

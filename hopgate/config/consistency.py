@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from hopgate.addresses import PRIVATE_NETWORKS, refused_target
 from hopgate.config.connections import ConnectionConfig, parse_authority, parse_target
-from hopgate.config.model import HttpListener, IssuerConfig, ListenConfig, TLSConfig
+from hopgate.config.model import ConsoleConfig, HttpListener, IssuerConfig, ListenConfig, TLSConfig
 from hopgate.config.ssh import ssh_target_findings
 from hopgate.config.yaml import Location
 from rules.patterns import BadPattern, compile_text
@@ -185,6 +185,22 @@ def owner_findings(owners: Mapping[str, str], issuers: Sequence[str]) -> Iterato
                 yield ("approvals", "owners", agents), f"its {name} must be issuer:subject, with one of the issuers {', '.join(issuers)}"
         if "*" in owner:
             yield ("approvals", "owners", agents), "its value must name one person, without *"
+
+
+def console_findings(console: ConsoleConfig, issuers: Sequence[IssuerConfig]) -> Iterator[Finding]:
+    """What is wrong with `console:`. Its `url` is what cookies and redirects go by."""
+    if console.url:
+        parts = urlsplit(console.url)
+        if _url_problem(console.url) or parts.path not in ("", "/") or parts.query:
+            yield ("console", "url"), "must be https://host[:port] without a path (http:// only on loopback)"
+    if console.oidc is None:
+        return
+    issuer = next((each for each in issuers if each.name == console.oidc.issuer), None)
+    if issuer is None or issuer.local:
+        known = ", ".join(each.name for each in issuers if not each.local) or "none"
+        yield ("console", "oidc", "issuer"), f"must be the name of an OpenID provider in identity.issuers: {known}"
+    if "openid" not in console.oidc.scopes:
+        yield ("console", "oidc", "scopes"), "must contain openid, or the provider sends no ID token"
 
 
 def _twice(entries: Iterable[tuple[tuple[Location, int, str], str]]) -> Iterator[Finding]:

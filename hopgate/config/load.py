@@ -11,8 +11,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from hopgate.config.connections import ConnectionConfig
-from hopgate.config.consistency import connection_findings, issuer_findings, owner_findings, together_findings
-from hopgate.config.model import ApprovalsConfig, Config, IssuerConfig, ListenConfig, SshKeyConfig, TLSConfig
+from hopgate.config.consistency import connection_findings, console_findings, issuer_findings, owner_findings, together_findings
+from hopgate.config.model import ApprovalsConfig, Config, ConsoleConfig, IssuerConfig, ListenConfig, SshKeyConfig, TLSConfig
 from hopgate.config.ssh import ssh_key_findings
 from hopgate.config.yaml import Document, Location, Problem, read
 from hopgate.errors import Misconfigured
@@ -138,12 +138,14 @@ def _meaning_problems(document: Document, context: Mapping[str, Any]) -> Iterato
     listen = _section(_valid_entries(data.get("listen"), ListenConfig, context), ListenConfig, context)
     tls = _section(data.get("tls"), TLSConfig, context)
     approvals = _section(data.get("approvals"), ApprovalsConfig, context)
+    console = _section(data.get("console"), ConsoleConfig, context)
     findings = [
         *((("identity", "issuers", i, *where), message) for i, issuer in issuers for where, message in issuer_findings(issuer)),
         *((("connections", i, *where), message) for i, connection in connections for where, message in connection_findings(connection)),
         *ssh_key_findings(ssh_keys, [issuer for _, issuer in issuers], [connection for _, connection in connections]),
         *together_findings(issuers, connections, listen, tls),
         *owner_findings(approvals.owners if approvals is not None else {}, [issuer.name for _, issuer in issuers]),
+        *(console_findings(console, [issuer for _, issuer in issuers]) if console is not None else ()),
     ]
     for location, message in findings:
         yield document.problem(location, message, value=location[-1] not in ("require", "audience", "host_key"))

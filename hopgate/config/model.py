@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -113,6 +115,13 @@ class LedgerConfig(Section):
     anchor_every: Seconds = 60.0
 
 
+class WebhookConfig(Section):
+    """Where approvals are told by a POST that is signed as Standard Webhooks says."""
+
+    url: SecretText
+    secret: SecretText  # whsec_ and base64
+
+
 class ApprovalsConfig(Section):
     """Defaults of holds, and who may not approve for whom."""
 
@@ -120,6 +129,7 @@ class ApprovalsConfig(Section):
     timeout: Seconds = 600.0  # a hold that nobody decided is denied after this
     http_wait: Seconds = 50.0  # how long an HTTP request waits before it is answered "pending"
     notify: tuple[SecretText, ...] = ()  # apprise URLs
+    webhooks: tuple[WebhookConfig, ...] = ()
     owners: Mapping[Text, Text] = Field(default_factory=dict)  # "issuer:subject-glob" -> "issuer:subject" that may not approve for it
 
 
@@ -131,11 +141,32 @@ class RecordingsConfig(Section):
     retention: Seconds | None = None  # None = kept
 
 
+class OidcConfig(Section):
+    """How people sign in to the console: OpenID Connect, authorization code with PKCE, at one of `identity.issuers`."""
+
+    issuer: Name  # of identity.issuers: its URL, algorithms, groups_claim and `require` hold here too
+    client_id: Text  # also the audience that an ID token must have
+    client_secret: SecretText | None = None  # None for a public client, which PKCE alone protects
+    scopes: Texts = ("openid", "profile", "email")
+    subject_claim: Text = "sub"  # what names a person; must be what agents' tokens, `owners` and locks call him
+
+
+class ConsoleConfig(Section):
+    """The page and API for people. Reviewers are those whom approvals and rules name, operators those of `operators`."""
+
+    url: Text = ""  # what browsers call it, where a proxy stands before it: https://hopgate.corp.example
+    viewers: Texts = ()  # groups that may look and do nothing else
+    session: Seconds = 8 * 3600.0  # how long somebody stays signed in
+    oidc: OidcConfig | None = None  # without it `hopgate console login` prints single-use links
+
+
 class Config(Section):
     """hopgate.yaml, checked. `path` is the file it came from; relative paths in it start there."""
 
     version: Literal[1]
     state: FilePath = Field(default=Path("var"), validate_default=False)
+    store: SecretText | None = None  # postgresql+asyncpg://… shared by several gateways; None = SQLite in the state directory
+    gateway: Name | None = None  # what this gateway's processes are called in a shared store; None = the host's name
     rules: tuple[FilePath, ...] = ()
     timezone: TimeZone = "UTC"
     identity: IdentityConfig
@@ -146,6 +177,7 @@ class Config(Section):
     operators: Texts = ()  # groups that may kill sessions and unlock
     approvals: ApprovalsConfig = ApprovalsConfig()
     recordings: RecordingsConfig = RecordingsConfig()
+    console: ConsoleConfig = ConsoleConfig()
     path: Path = Field(default=Path("hopgate.yaml"), exclude=True)
 
     @property
@@ -160,6 +192,10 @@ class Config(Section):
     @cached_property
     def _authorities(self) -> Authorities:
         return Authorities(self.connections)
+
+    def process_name(self, process: str) -> str:
+        """What a process of this gateway is called in ledger and store: gateways that share a store tell theirs apart."""
+        return process if self.store is None else f"{self.gateway or _host()}.{process}"
 
     def connection(self, name: str) -> ConnectionConfig | None:
         return self._by_name.get(name)
@@ -179,3 +215,8 @@ class Config(Section):
 
     def __repr_args__(self) -> Any:
         return [("path", str(self.path))]
+
+
+def _host() -> str:
+    """The host's name without its domain, as far as a process may be called so."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0])[:40].lstrip("-_") or "gateway"

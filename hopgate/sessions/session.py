@@ -17,7 +17,7 @@ from hopgate.errors import Denied, Expired, HopgateError, Unavailable
 from hopgate.grants import SessionGrant, grant_session
 from hopgate.sessions.limits import Allowance
 from hopgate.sessions.permit import Passed, Permit
-from hopgate.sessions.told import decision_fields, refusal_of
+from hopgate.sessions.told import card_facts, decision_fields, refusal_of
 from hopgate.store import SessionRow
 from rules.decide import decide
 from rules.explain import explain
@@ -287,7 +287,7 @@ class Session:
             self.view.name,
             decision.holds,
             exact,
-            facts={"kind": operation.kind, "complete": operation.complete, "reason": operation.reason},
+            facts=card_facts(operation),
             rules_version=decision.version,
             outlives=outlives,
         )
@@ -322,7 +322,13 @@ class Session:
             self._held += 1
         elif decision.effect == "deny":
             self._denied += 1
-        return self._sessions.ledger.append(event, session=self.id, **decision_fields(operation, decision, self.literals))
+        # a session that is refused never opens: this line alone says who asked
+        who = self._who() if operation.kind == "session" else {}
+        return self._sessions.ledger.append(event, session=self.id, **who, **decision_fields(operation, decision, self.literals))
+
+    def _who(self) -> dict[str, str]:
+        who = {"issuer": self.principal.issuer, "subject": self.principal.subject, "connection": self.view.name, "peer": self.peer}
+        return {**who, "run": self.principal.run} if self.principal.run else who
 
     def masked(self, name: str, counts: Mapping[str, int]) -> None:
         """Note how many values each mask rule hid in the response of operation `name`. Raises Unavailable."""

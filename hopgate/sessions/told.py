@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from hopgate.store import Approval
-from rules.model import Decision, Operation
+from rules.model import UNKNOWN, Decision, Operation
 
 _TITLE: Final = 512  # characters of an operation's title in the ledger
 _ENDED: Final = {
@@ -41,6 +42,40 @@ def decision_fields(operation: Operation, decision: Decision, literals: tuple[by
     if decision.unknown:
         fields["unknown"] = decision.unknown
     return fields
+
+
+# what a card shows beside the exact text: never what may hold a secret, which the text shows with its credentials taken out
+_CARD_FACTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "session": ("kind", "peer", "weekday", "hour"),
+    "http": ("method", "host", "path", "content_type", "body_bytes", "websocket"),
+    "sql": ("verbs", "effects", "reads", "writes", "functions", "settings", "unbounded", "database"),
+    "ssh": ("action", "programs", "facets", "op", "paths", "destination"),
+    "rdp": ("action", "channel", "direction"),
+}
+_FACT: Final = 300  # characters of one value
+_MEMBERS: Final = 40  # of a list
+
+
+def card_facts(operation: Operation) -> dict[str, Any]:
+    """What the gateway worked out about a held operation, for its card: short values and lists, unknown ones as `unknown`."""
+    found: dict[str, Any] = {"kind": operation.kind, "complete": operation.complete, "reason": operation.reason}
+    for name in _CARD_FACTS.get(operation.kind, ()):
+        try:
+            value = operation.facts.get(name)
+        except KeyError:
+            continue
+        if name not in found and value not in (None, "", (), [], frozenset()):
+            found[name] = _short(value)
+    return found
+
+
+def _short(value: Any) -> Any:
+    if value is UNKNOWN:
+        return "unknown"
+    if isinstance(value, list | tuple | set | frozenset):
+        members = [str(each)[:_FACT] for each in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)]
+        return members[:_MEMBERS] + ["…"] * (len(members) > _MEMBERS)
+    return value if isinstance(value, bool | int | float) else str(value)[:_FACT]
 
 
 def refusal_of(decision: Decision, approval: Approval) -> Decision:

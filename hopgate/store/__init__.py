@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from hopgate.store.approval_records import ApprovalRecords, ApprovalTransaction
 from hopgate.store.database import Subscription
+from hopgate.store.notification_records import NotificationRecords
+from hopgate.store.pruning import Pruning
 from hopgate.store.records import Records
 from hopgate.store.rows import (
     Approval,
@@ -18,6 +20,9 @@ from hopgate.store.rows import (
     KillKind,
     Lock,
     LockKind,
+    Notification,
+    NotificationState,
+    Pruned,
     Requirement,
     Revocation,
     SealedSecret,
@@ -36,6 +41,9 @@ __all__ = [
     "KillKind",
     "Lock",
     "LockKind",
+    "Notification",
+    "NotificationState",
+    "Pruned",
     "Requirement",
     "Revocation",
     "SealedSecret",
@@ -48,5 +56,5 @@ __all__ = [
 ]
 
 
-class Store(Records, ApprovalRecords):
+class Store(Records, ApprovalRecords, NotificationRecords, Pruning):
     """The database of one gateway. Every method raises Unavailable when it does not answer: then nothing passes."""

@@ -9,14 +9,15 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Table, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hopgate.errors import Denied
 from hopgate.store import schema
 from hopgate.store.approval_records import cancel_matching
 from hopgate.store.database import Database
+from hopgate.store.dialects import insert_or_update
 from hopgate.store.rows import Head, Kill, KillKind, Lock, LockKind, Revocation, SealedSecret, SessionRow, TokenRow
+from hopgate.store.watched import KILLS, LOCKS, REVOKED
 
 ORPHANED = "interrupted: its process ended without closing it"
 _LOCK_KINDS = ("subject", "run", "connection", "all")
@@ -30,7 +31,7 @@ class Records(Database):
     async def save_session(self, row: SessionRow) -> None:
         """Insert the session, or bring what is known of it up to date."""
         values = asdict(row) | {"groups": orjson.dumps(row.groups).decode()}
-        await self.write(lambda connection: _upsert(connection, schema.sessions, values, "id"))
+        await self.write(lambda connection: _upsert(connection, schema.sessions, values, "id"), lazy=True)
 
     async def end_session(self, session: str, reason: str, at: float) -> None:
         """Note the end of a session, once: a second end changes nothing."""
@@ -98,6 +99,17 @@ class Records(Database):
         rows = await self._all(select(schema.tokens).where(schema.tokens.c.digest == digest))
         return TokenRow(**rows[0]) if rows else None
 
+    async def take_token(self, digest: str) -> TokenRow | None:
+        """Find a token and forget it, at once: of several who try at the same moment, one gets it."""
+        table = schema.tokens
+
+        async def work(connection: AsyncConnection) -> TokenRow | None:
+            rows = await _rows(connection, select(table).where(table.c.digest == digest))
+            await connection.execute(delete(table).where(table.c.digest == digest))
+            return TokenRow(**rows[0]) if rows else None
+
+        return await self.write(work)
+
     # --- revocations, locks, kills
 
     async def revoke(self, token_id: str, expires_at: float, by: str) -> None:
@@ -160,9 +172,9 @@ class Records(Database):
     def shut_out_now(self) -> tuple[frozenset[str], list[Lock], list[Kill]]:
         """The ids of revoked tokens, locks and kills, read without waiting. Raises Unavailable."""
         return (
-            frozenset(row["token_id"] for row in self.rows_now(select(schema.revoked.c.token_id))),
-            [Lock(**row) for row in self.rows_now(select(schema.locks))],
-            [Kill(**row) for row in self.rows_now(select(schema.kills))],
+            frozenset(row["token_id"] for row in self.rows_now(REVOKED)),
+            [Lock(**row) for row in self.rows_now(LOCKS)],
+            [Kill(**row) for row in self.rows_now(KILLS)],
         )
 
     async def list_kills(self) -> tuple[Kill, ...]:
@@ -172,7 +184,7 @@ class Records(Database):
 
     async def save_head(self, process: str, n: int, head: str, final: bool, at: float) -> None:
         values = {"process": process, "n": n, "head": head, "final": final, "at": at}
-        await self.write(lambda connection: _upsert(connection, schema.ledger_heads, values, "process"))
+        await self.write(lambda connection: _upsert(connection, schema.ledger_heads, values, "process"), lazy=True)
 
     async def list_heads(self) -> tuple[Head, ...]:
         return tuple(Head(**row) for row in await self._all(select(schema.ledger_heads).order_by(schema.ledger_heads.c.process)))
@@ -215,9 +227,8 @@ async def _rows(connection: AsyncConnection, statement: Any) -> list[dict[str, A
 
 
 async def _upsert(connection: AsyncConnection, table: Table, values: dict[str, Any], *key: str) -> None:
-    # ON CONFLICT is written the same by PostgreSQL
     changed = {name: value for name, value in values.items() if name not in key}
-    await connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=key, set_=changed))
+    await connection.execute(insert_or_update(connection, table).values(values).on_conflict_do_update(index_elements=key, set_=changed))
 
 
 def _session(row: dict[str, Any]) -> SessionRow:

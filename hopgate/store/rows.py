@@ -12,6 +12,7 @@ from typing import Any, Literal
 type LockKind = Literal["subject", "run", "connection", "all"]
 type KillKind = Literal["session", "subject", "run", "connection", "all"]
 type ApprovalState = Literal["pending", "approved", "denied", "expired", "withdrawn", "consumed", "cancelled"]
+type NotificationState = Literal["waiting", "sent", "failed", "dropped"]
 type Verdict = Literal["approve", "deny"]
 
 
@@ -189,3 +190,31 @@ class Approval:
     @property
     def approved(self) -> bool:
         return self.state == "approved"
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """Word of one approval to one target. `target` names it without its secrets; `error` says why the last attempt failed.
+
+    waiting -> sent | failed (given up) | dropped (the approval was settled before anybody could be told).
+    """
+
+    approval: str
+    target: str
+    state: NotificationState
+    attempts: int
+    created_at: float
+    due_at: float  # the next attempt
+    claimed_until: float  # until then one process is at it
+    at: float  # the last attempt
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows were deleted."""
+
+    approvals: int = 0
+    sessions: int = 0
+    tokens: int = 0
+    revocations: int = 0

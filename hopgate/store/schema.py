@@ -1,17 +1,11 @@
-"""The tables, and the steps that bring an older database to them.
-
-A database of a newer hopgate is refused: an older one would not know which of its rows forbid something.
-"""
+"""The tables as they are now. `hopgate.store.migrations` has the steps that bring an older database to them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import Boolean, Column, Connection, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, inspect, select
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.schema import UniqueConstraint
-
-from hopgate.errors import Misconfigured
 
 metadata: Final = MetaData()
 
@@ -25,7 +19,8 @@ def _time(name: str, **options: Any) -> Column[float]:
 
 
 def _count(name: str, **options: Any) -> Column[int]:
-    return Column(name, Integer, nullable=False, **options)
+    # SQLite's integers have 64 bits whatever they are called
+    return Column(name, BigInteger().with_variant(Integer, "sqlite"), nullable=False, **options)
 
 
 meta: Final = Table("meta", metadata, _text("key", primary_key=True), _text("value"))
@@ -104,35 +99,14 @@ decisions: Final = Table(
     UniqueConstraint("approval", "issuer", "subject"),  # nobody votes twice, whatever the code above thinks
 )
 
-
-def _create(connection: Connection) -> None:
-    metadata.create_all(connection)
-
-
-MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (_create,)
-VERSION: Final = len(MIGRATIONS)
-
-
-def migrate(connection: Connection, where: str) -> None:
-    """Bring the database to `VERSION` in the transaction that the caller has opened. Raises Misconfigured for one from the future."""
-    found = _version(connection, where)
-    if found > VERSION:
-        raise Misconfigured(
-            f"{where}: has schema {found}, this hopgate knows up to {VERSION}: upgrade hopgate, or name another state directory"
-        )
-    for step in MIGRATIONS[found:]:
-        step(connection)
-    if found < VERSION:
-        connection.execute(meta.delete().where(meta.c.key == "schema"))
-        connection.execute(meta.insert().values(key="schema", value=str(VERSION)))
-
-
-def _version(connection: Connection, where: str) -> int:
-    if not inspect(connection).has_table("meta"):
-        return 0
-    value = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar()
-    if value is None:
-        return 0
-    if not value.isdecimal():
-        raise Misconfigured(f"{where}: its schema version is no number: this is not a database of hopgate")
-    return int(value)
+notifications: Final = Table(
+    "notifications",
+    metadata,
+    Column("approval", Text, ForeignKey("approvals.id", ondelete="CASCADE"), primary_key=True),
+    _text("target", primary_key=True),
+    _text("state"),
+    _count("attempts"),
+    *(_time(name) for name in ("created_at", "due_at", "claimed_until", "at")),
+    _text("error"),
+    Index("notifications_by_state", "state", "due_at"),
+)

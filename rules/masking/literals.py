@@ -24,6 +24,7 @@ except ImportError:  # not compiled
 
 SHORTEST: Final = 4  # bytes; what is shorter is no secret, and hiding it would hide half of every body
 _LONGEST_SPELLED: Final = 512  # characters of a secret whose every mixture of spellings is looked for
+_FIRST_LOOK: Final = 8  # bytes
 _HEAD: Final = 4  # bytes by which forms are told apart at the end of a piece
 _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _SPELLING_MARKS: Final = b"%\\&+"  # one of them is in whatever spells characters one by one

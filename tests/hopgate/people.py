@@ -74,7 +74,7 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def opened(state: Path) -> AsyncIterator[Store]:
+async def opened(state: Path | str) -> AsyncIterator[Store]:
     store = await Store.open(state)
     try:
         yield store
@@ -83,7 +83,7 @@ async def opened(state: Path) -> AsyncIterator[Store]:
 
 
 @contextlib.asynccontextmanager
-async def desk(state: Path, settings: Settings | None = None, epoch: str = "1") -> AsyncIterator[Desk]:
+async def desk(state: Path | str, settings: Settings | None = None, epoch: str = "1") -> AsyncIterator[Desk]:
     clock, told = Clock(), []
     settings = settings or Settings()
     async with opened(state) as store:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,14 +14,15 @@ from hopgate.errors import Conflict, Denied, HopgateError, Unavailable
 from hopgate.store import ApprovalTransaction
 from rules.model import UNKNOWN, Exact, Hold, Principal
 from tests.hopgate.people import AGENT, ALICE, BOB, CAROL, EXACT, HOLD, NOW, Settings, desk, person
+from tests.hopgate.places import Cut, Place
 
 OTHER = replace(EXACT, payload=b"DROP TABLE customers")
 TWO = replace(HOLD, quorum=2)
 SECURITY = Hold("security-looks-too", ("security",), timeout=60.0)
 
 
-async def test_a_request_shows_the_exact_operation_and_who_asks(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_request_shows_the_exact_operation_and_who_asks(place: Place) -> None:
+    async with desk(place) as at:
         exact = Exact("POST /x", "POST /x\n\udce9\u202e", b"\xe9", {"X-A": "b"})
         approval = await at.store.find_approval(await at.ask(exact=exact, facts={"verbs": ["drop"], "rows": UNKNOWN}, rules_version="v9"))
         assert approval is not None
@@ -32,8 +32,8 @@ async def test_a_request_shows_the_exact_operation_and_who_asks(tmp_path: Path) 
         assert (approval.rules_version, approval.deadline) == ("v9", NOW + 600.0)
 
 
-async def test_identical_pending_requests_share_one_card(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_identical_pending_requests_share_one_card(place: Place) -> None:
+    async with desk(place) as at:
         first = await at.ask()
         assert await at.ask() == first
         found = await at.store.find_approval(first)
@@ -49,8 +49,8 @@ async def test_identical_pending_requests_share_one_card(tmp_path: Path) -> None
         assert at.events == ["approval_requested"] * 5
 
 
-async def test_changed_rules_start_the_vote_again(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_changed_rules_start_the_vote_again(place: Place) -> None:
+    async with desk(place) as at:
         first = await at.ask(holds=(TWO,))
         await at.approvals.decide(first, ALICE, "approve")
         second = await at.ask(holds=(replace(TWO, reviewers=("security",)),))
@@ -61,8 +61,8 @@ async def test_changed_rules_start_the_vote_again(tmp_path: Path) -> None:
         assert found.votes == ()
 
 
-async def test_the_sixth_pending_request_of_a_principal_is_refused(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_the_sixth_pending_request_of_a_principal_is_refused(place: Place) -> None:
+    async with desk(place) as at:
         for number in range(MAX_PENDING):
             await at.ask(exact=replace(EXACT, payload=b"%d" % number))
         with pytest.raises(Denied, match="wait for approval already"):
@@ -82,15 +82,15 @@ async def test_the_sixth_pending_request_of_a_principal_is_refused(tmp_path: Pat
         ((HOLD, replace(SECURITY, scopes=("fingerprint-5m",))), "no approval scope in common"),
     ],
 )
-async def test_what_nobody_can_approve_is_denied_at_once(tmp_path: Path, holds: tuple[Hold, ...], message: str) -> None:
-    async with desk(tmp_path) as at:
+async def test_what_nobody_can_approve_is_denied_at_once(place: Place, holds: tuple[Hold, ...], message: str) -> None:
+    async with desk(place) as at:
         with pytest.raises(Denied, match=message):
             await at.ask(holds=holds)
         assert await at.store.list_approvals() == ()
 
 
-async def test_reviewers_left_out_come_from_the_configuration(tmp_path: Path) -> None:
-    async with desk(tmp_path, Settings(reviewers=("security",), timeout=30.0)) as at:
+async def test_reviewers_left_out_come_from_the_configuration(place: Place) -> None:
+    async with desk(place, Settings(reviewers=("security",), timeout=30.0)) as at:
         approval = await at.ask(holds=(Hold("r"),))
         with pytest.raises(Denied, match="takes the group security"):
             await at.approvals.decide(approval, ALICE, "approve")
@@ -98,8 +98,8 @@ async def test_reviewers_left_out_come_from_the_configuration(tmp_path: Path) ->
         assert (decided.state, decided.deadline) == ("approved", NOW + 30.0)
 
 
-async def test_an_approval_names_who_gave_it_and_ends_unused(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_an_approval_names_who_gave_it_and_ends_unused(place: Place) -> None:
+    async with desk(place) as at:
         decided = await at.approvals.decide(await at.ask(), ALICE, "approve", comment="fine")
         assert (decided.state, decided.decided_by, decided.comment, decided.scope) == ("approved", "corp:alice", "fine", "once")
         assert decided.ends_at == NOW + UNUSED
@@ -113,11 +113,11 @@ async def test_an_approval_names_who_gave_it_and_ends_unused(tmp_path: Path) -> 
         assert at.told[-1][1]["by"] == "system:timeout"
 
 
-async def test_what_is_past_its_time_is_not_used_even_before_anybody_has_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_past_its_time_is_not_used_even_before_anybody_has_noticed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     async def nobody_looks(now: float) -> bool:
         return False
 
-    async with desk(tmp_path) as at:
+    async with desk(place) as at:
         pending, approved = await at.ask(), await at.ask(exact=OTHER)
         await at.approvals.decide(approved, ALICE, "approve")
         monkeypatch.setattr(at.store, "has_overdue", nobody_looks)
@@ -128,8 +128,8 @@ async def test_what_is_past_its_time_is_not_used_even_before_anybody_has_noticed
         assert [await at.state(each) for each in (pending, approved)] == ["pending", "approved"]
 
 
-async def test_one_denial_settles_it(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_one_denial_settles_it(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask(holds=(TWO,))
         await at.approvals.decide(approval, ALICE, "approve")
         decided = await at.approvals.decide(approval, BOB, "deny", comment="use a view")
@@ -137,8 +137,8 @@ async def test_one_denial_settles_it(tmp_path: Path) -> None:
         assert await at.approvals.spend(AGENT, "orders", EXACT) is None
 
 
-async def test_a_quorum_counts_distinct_people(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_quorum_counts_distinct_people(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask(holds=(TWO,))
         assert (await at.approvals.decide(approval, ALICE, "approve")).state == "pending"
         for again in (ALICE, replace(ALICE, token_id="another token", groups=frozenset({"dba", "x"}))):
@@ -148,8 +148,8 @@ async def test_a_quorum_counts_distinct_people(tmp_path: Path) -> None:
         assert (decided.state, decided.decided_by) == ("approved", "corp:alice, corp:bob")
 
 
-async def test_each_hold_rule_needs_its_own_quorum_and_the_shortest_time_counts(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_each_hold_rule_needs_its_own_quorum_and_the_shortest_time_counts(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask(holds=(HOLD, SECURITY))
         found = await at.store.find_approval(approval)
         assert found is not None
@@ -160,8 +160,8 @@ async def test_each_hold_rule_needs_its_own_quorum_and_the_shortest_time_counts(
         assert (await at.approvals.decide(both, BOB, "approve")).approved  # in both groups: counts for both rules
 
 
-async def test_the_narrowest_scope_that_a_reviewer_gave_counts(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_the_narrowest_scope_that_a_reviewer_gave_counts(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask(holds=(TWO,))
         await at.approvals.decide(approval, ALICE, "approve", scope="fingerprint-15m")
         assert (await at.approvals.decide(approval, BOB, "approve", scope="once")).scope == "once"
@@ -190,8 +190,8 @@ async def test_the_narrowest_scope_that_a_reviewer_gave_counts(tmp_path: Path) -
         "expired-token",
     ],
 )
-async def test_who_may_not_decide(tmp_path: Path, reviewer: Principal, settings: Mapping[str, Any], message: str) -> None:
-    async with desk(tmp_path, Settings(**settings)) as at:
+async def test_who_may_not_decide(place: Place, reviewer: Principal, settings: Mapping[str, Any], message: str) -> None:
+    async with desk(place, Settings(**settings)) as at:
         approval = await at.ask()
         for verdict in ("approve", "deny"):
             with pytest.raises(Denied, match=message):
@@ -200,13 +200,13 @@ async def test_who_may_not_decide(tmp_path: Path, reviewer: Principal, settings:
         assert at.events == ["approval_requested"]
 
 
-async def test_the_owner_of_somebody_else_may_decide(tmp_path: Path) -> None:
-    async with desk(tmp_path, Settings(owners={"corp:agent-8": "corp:alice", "ci:agent-7": "corp:alice"})) as at:
+async def test_the_owner_of_somebody_else_may_decide(place: Place) -> None:
+    async with desk(place, Settings(owners={"corp:agent-8": "corp:alice", "ci:agent-7": "corp:alice"})) as at:
         assert (await at.approvals.decide(await at.ask(), ALICE, "approve")).approved
 
 
-async def test_a_locked_or_revoked_reviewer_may_not_decide(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_locked_or_revoked_reviewer_may_not_decide(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask()
         await at.store.lock("subject", "corp:alice", "corp:ops", "left the company")
         await at.store.revoke(BOB.token_id, NOW + 60, "corp:ops")
@@ -226,10 +226,11 @@ async def test_a_locked_or_revoked_reviewer_may_not_decide(tmp_path: Path) -> No
         ({"verdict": "maybe"}, Denied),
     ],
 )
-async def test_a_vote_is_for_what_was_seen_and_offered(tmp_path: Path, seen: dict[str, Any], error: type[HopgateError] | None) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_vote_is_for_what_was_seen_and_offered(place: Place, seen: dict[str, Any], error: type[HopgateError] | None) -> None:
+    async with desk(place) as at:
         approval = await at.ask()
-        verdict = seen.pop("verdict", "approve")
+        verdict: Any = seen.get("verdict", "approve")
+        seen = {name: value for name, value in seen.items() if name != "verdict"}
         if error is None:
             assert (await at.approvals.decide(approval, ALICE, verdict, **seen)).approved
             return
@@ -239,8 +240,8 @@ async def test_a_vote_is_for_what_was_seen_and_offered(tmp_path: Path, seen: dic
 
 
 @pytest.mark.parametrize("end", ["denied", "expired", "withdrawn", "consumed", "cancelled", "approved"])
-async def test_what_is_settled_is_not_decided_again(tmp_path: Path, end: str) -> None:
-    async with desk(tmp_path) as at:
+async def test_what_is_settled_is_not_decided_again(place: Place, end: str) -> None:
+    async with desk(place) as at:
         approval = await at.ask()
         if end in ("consumed", "approved"):
             await at.approvals.decide(approval, ALICE, "approve")
@@ -264,16 +265,16 @@ async def test_what_is_settled_is_not_decided_again(tmp_path: Path, end: str) ->
             assert await at.approvals.spend(AGENT, "orders", EXACT) is None
 
 
-async def test_an_unknown_approval_is_no_approval(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_an_unknown_approval_is_no_approval(place: Place) -> None:
+    async with desk(place) as at:
         with pytest.raises(Denied, match="no such approval"):
             await at.approvals.decide("0" * 32, ALICE, "approve")
         with pytest.raises(Denied, match="no such approval"):
             await at.approvals.wait("0" * 32, 0.0)
 
 
-async def test_once_is_once(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_once_is_once(place: Place) -> None:
+    async with desk(place) as at:
         await at.approvals.decide(await at.ask(), ALICE, "approve")
         for principal, connection, exact in (
             (replace(AGENT, subject="x"), "orders", EXACT),
@@ -286,8 +287,8 @@ async def test_once_is_once(tmp_path: Path) -> None:
         assert [each.state if each else None for each in spent] == ["consumed", None, None]
 
 
-async def test_a_window_can_be_used_until_it_ends(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_window_can_be_used_until_it_ends(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask()
         await at.approvals.decide(approval, ALICE, "approve", scope="fingerprint-15m")
         at.clock.now += 899.0
@@ -312,14 +313,14 @@ async def test_a_window_can_be_used_until_it_ends(tmp_path: Path) -> None:
         ((), False),
     ],
 )
-async def test_an_approval_serves_only_rules_that_its_votes_satisfy_now(tmp_path: Path, holds: tuple[Hold, ...], covered: bool) -> None:
-    async with desk(tmp_path) as at:
+async def test_an_approval_serves_only_rules_that_its_votes_satisfy_now(place: Place, holds: tuple[Hold, ...], covered: bool) -> None:
+    async with desk(place) as at:
         await at.approvals.decide(await at.ask(), ALICE, "approve")
         assert bool(await at.approvals.spend(AGENT, "orders", EXACT, holds=holds)) is covered
 
 
-async def test_what_was_approved_can_be_taken_back(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_what_was_approved_can_be_taken_back(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask()
         await at.approvals.decide(approval, ALICE, "approve", scope="fingerprint-15m")
         assert (await at.approvals.revoke(approval, "corp:ops")).state == "cancelled"
@@ -331,8 +332,8 @@ async def test_what_was_approved_can_be_taken_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "value"), [("subject", "corp:agent-7"), ("run", "run-1"), ("connection", "orders"), ("session", "s1"), ("all", "")]
 )
-async def test_a_kill_cancels_what_waits_and_what_was_not_used(tmp_path: Path, kind: Any, value: str) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_kill_cancels_what_waits_and_what_was_not_used(place: Place, kind: Any, value: str) -> None:
+    async with desk(place) as at:
         pending, approved = await at.ask(), await at.ask(exact=OTHER)
         other = await at.ask(principal=person("x"), session="s2", connection="billing")
         await at.approvals.decide(approved, ALICE, "approve")
@@ -342,10 +343,10 @@ async def test_a_kill_cancels_what_waits_and_what_was_not_used(tmp_path: Path, k
         assert await at.approvals.spend(AGENT, "orders", OTHER) is None
 
 
-async def test_a_restart_cancels_what_nobody_waits_for_any_more(tmp_path: Path) -> None:
-    async with desk(tmp_path) as before:
+async def test_a_restart_cancels_what_nobody_waits_for_any_more(place: Place) -> None:
+    async with desk(place) as before:
         gone, stays = await before.ask(), await before.ask(outlives=True)
-    async with desk(tmp_path, epoch="2") as at:
+    async with desk(place, epoch="2") as at:
         mine = await at.ask(exact=OTHER)
         assert await at.approvals.cancel_orphans("2", process="ssh-0") == 0
         assert await at.approvals.cancel_orphans("2", process="http-0") == 1
@@ -356,14 +357,14 @@ async def test_a_restart_cancels_what_nobody_waits_for_any_more(tmp_path: Path) 
         assert (await at.approvals.decide(stays, ALICE, "approve")).approved
 
 
-async def test_what_the_ledger_refuses_does_not_happen(tmp_path: Path) -> None:
+async def test_what_the_ledger_refuses_does_not_happen(place: Place) -> None:
     refused: list[str] = []
 
     def full(event: str, /, **_: Any) -> None:
         refused.append(event)
         raise Unavailable("the disk is full")
 
-    async with desk(tmp_path) as at:
+    async with desk(place) as at:
         approval = await at.ask()
         deaf = Approvals(at.store, at.settings, at.clock, full)
         with pytest.raises(Unavailable):
@@ -378,8 +379,8 @@ async def test_what_the_ledger_refuses_does_not_happen(tmp_path: Path) -> None:
         assert refused == ["approval_voted", "approval_requested", "approval_consumed"]
 
 
-async def test_what_the_store_refuses_after_the_ledger_has_it_is_undone_in_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with desk(tmp_path) as at:
+async def test_what_the_store_refuses_after_the_ledger_has_it_is_undone_in_both(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(place) as at:
         change = at.store.change_approvals
 
         async def failing(work: Callable[[ApprovalTransaction], Awaitable[Any]]) -> Any:
@@ -396,8 +397,8 @@ async def test_what_the_store_refuses_after_the_ledger_has_it_is_undone_in_both(
         assert await at.store.list_approvals() == ()
 
 
-async def test_waiting_ends_with_the_decision(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_waiting_ends_with_the_decision(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask()
         waiting = asyncio.ensure_future(at.approvals.wait(approval))
         await asyncio.sleep(0.05)
@@ -407,8 +408,8 @@ async def test_waiting_ends_with_the_decision(tmp_path: Path) -> None:
         assert (await at.approvals.wait(approval)).approved
 
 
-async def test_waiting_ends_with_the_time_given_and_a_request_that_outlives_it_stays(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_waiting_ends_with_the_time_given_and_a_request_that_outlives_it_stays(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask(outlives=True)
         assert (await at.approvals.wait(approval, 0.02)).pending
         found = await at.store.find_approval(approval)
@@ -416,8 +417,8 @@ async def test_waiting_ends_with_the_time_given_and_a_request_that_outlives_it_s
         assert (found.state, found.waiters) == ("pending", 0)
 
 
-async def test_waiting_ends_with_the_deadline_by_nobody(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_waiting_ends_with_the_deadline_by_nobody(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask()
         waiting = asyncio.ensure_future(at.approvals.wait(approval))
         await asyncio.sleep(0.05)
@@ -427,8 +428,8 @@ async def test_waiting_ends_with_the_deadline_by_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("outlives", "state"), [(False, "withdrawn"), (True, "pending")])
-async def test_a_caller_that_goes_away_takes_its_request_with_it(tmp_path: Path, outlives: bool, state: str) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_caller_that_goes_away_takes_its_request_with_it(place: Place, outlives: bool, state: str) -> None:
+    async with desk(place) as at:
         approval = await at.ask(outlives=outlives)
         waiting = asyncio.ensure_future(at.approvals.wait(approval))
         await asyncio.sleep(0.05)
@@ -438,8 +439,8 @@ async def test_a_caller_that_goes_away_takes_its_request_with_it(tmp_path: Path,
         assert await at.state(approval) == state
 
 
-async def test_the_last_of_several_callers_takes_the_request_with_it(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_the_last_of_several_callers_takes_the_request_with_it(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask()
         await at.ask()
         callers = [asyncio.ensure_future(at.approvals.wait(approval)) for _ in range(2)]
@@ -452,8 +453,8 @@ async def test_the_last_of_several_callers_takes_the_request_with_it(tmp_path: P
         assert states == ["pending", "withdrawn"]
 
 
-async def test_what_was_approved_as_the_caller_left_is_not_kept_for_him(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_what_was_approved_as_the_caller_left_is_not_kept_for_him(place: Place) -> None:
+    async with desk(place) as at:
         approval = await at.ask()
         await at.approvals.decide(approval, ALICE, "approve")
         await at.approvals.withdraw(approval)
@@ -461,10 +462,10 @@ async def test_what_was_approved_as_the_caller_left_is_not_kept_for_him(tmp_path
         assert await at.approvals.spend(AGENT, "orders", EXACT) is None
 
 
-async def test_nobody_waits_on_when_the_store_is_gone(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_nobody_waits_on_when_the_store_is_gone(place: Place, cut: Cut) -> None:
+    async with desk(place) as at:
         waiting = asyncio.ensure_future(at.approvals.wait(await at.ask()))
         await asyncio.sleep(0.05)
-        (tmp_path / "state.db").unlink()
+        await cut()
         with pytest.raises(Unavailable):
             await waiting

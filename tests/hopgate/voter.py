@@ -39,7 +39,7 @@ async def act(approvals: Approvals, store: Store, what: str, words: list[str]) -
 
 
 async def main(state: str, what: str, *words: str) -> None:
-    store = await Store.open(Path(state))
+    store = await Store.open(state if state.startswith("postgresql") else Path(state))
     approvals = Approvals(store, Settings(), Clock(), process=f"voter-{what}")
     await approvals.start()
     print("ready", flush=True)

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import text
 
 from hopgate.errors import Conflict, Misconfigured, Unavailable
-from hopgate.store import Store, database
-from hopgate.store.schema import VERSION
+from hopgate.store import Store, sqlite
+from hopgate.store.migrations import HEAD as VERSION
 from rules.model import Exact
 from tests.hopgate.people import AGENT, ALICE, EXACT, HOLD, NOW, desk, opened
 
@@ -196,7 +196,7 @@ async def test_a_closed_store_is_unavailable(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_PRAGMAS", ("busy_timeout=50",))
+    monkeypatch.setattr(sqlite, "_PRAGMAS", ("busy_timeout=50",))
     async with desk(tmp_path) as at:
         approval = await at.ask()
         blocker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
@@ -212,7 +212,7 @@ async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path, monke
 async def test_a_full_database_is_unavailable_and_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(tmp_path):
         pass
-    monkeypatch.setattr(database, "_PRAGMAS", ("max_page_count=1",))
+    monkeypatch.setattr(sqlite, "_PRAGMAS", ("max_page_count=1",))
     async with desk(tmp_path) as at:
         with pytest.raises(Unavailable, match="full"):
             await at.approvals.request(AGENT, "s", "orders", [HOLD], Exact("t", "x" * 100_000, b""))
