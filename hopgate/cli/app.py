@@ -9,7 +9,22 @@ from typing import Annotated
 
 import typer
 
-from hopgate.cli import approvals, ca, console, deciding, doctor, environment, replaying, running, secret, sessions, ssh, token, verifying, watching
+from hopgate.cli import (
+    approvals,
+    ca,
+    console,
+    deciding,
+    doctor,
+    environment,
+    replaying,
+    running,
+    secret,
+    sessions,
+    ssh,
+    token,
+    verifying,
+    watching,
+)
 from hopgate.cli.common import Misuse
 from hopgate.cli.output import note
 from hopgate.errors import HopgateError

@@ -130,7 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="measure; fails unless everything was decided, recorded and masked")
     parser.add_argument("what", choices=["http", "postgres", "ssh", "console"])
     parser.add_argument(
-        "--requests", type=int, help="in each round: requests (3000), transactions (24000), MiB of ssh (256); ledger events of console (1000000)"
+        "--requests",
+        type=int,
+        help="in each round: requests (3000), transactions (24000), MiB of ssh (256); ledger events of console (1000000)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="of both proxies, alternating (default 5)")
     parser.add_argument(

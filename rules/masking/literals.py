@@ -20,7 +20,7 @@ from rules.masking.validators import Span
 try:
     from rules.masking._needles import Needles, holds_byte
 except ImportError:  # not compiled
-    from rules.masking.needles import Needles, holds_byte
+    from rules.masking.needles import Needles, holds_byte  # type: ignore[assignment]
 
 SHORTEST: Final = 4  # bytes; what is shorter is no secret, and hiding it would hide half of every body
 _LONGEST_SPELLED: Final = 512  # characters of a secret whose every mixture of spellings is looked for
