@@ -34,7 +34,7 @@ from hopgate.state_lock import StateLock
 
 RELAYED: Final = ("postgres", "ssh")  # of listen:, what `python -m relays` speaks
 METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-START_SECONDS: Final = 30.0  # a proxy that does not listen by then is taken for hanging
+START_SECONDS: Final = 80.0  # a proxy that does not listen by then is taken for hanging
 STOP_SECONDS: Final = 10.0  # grace between SIGTERM and SIGKILL; held requests are answered in it
 _FIRST_PAUSE: Final = 0.5  # before a restart, doubled each time
 _LONGEST_PAUSE: Final = 30.0

@@ -62,12 +62,25 @@ class SshHost:
         path = self.base / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def restarts(self) -> list[tuple[float, str]]:
+        """When systemctl was called, in seconds since the epoch, and with what. It is none of the machine's own."""
+        path = self.base / "services"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(float(line.partition(" ")[0]), line.partition(" ")[2]) for line in lines]
+
     def start(self) -> None:
         """Make its keys and run it. Raises Unavailable."""
         if reason := missing():
             raise Unavailable(reason)
-        self.srv.mkdir(exist_ok=True)
-        (self.base / "home").mkdir(exist_ok=True)
+        for directory in (self.srv, self.base / "home", self.base / "bin"):
+            directory.mkdir(exist_ok=True)
+        control = self.base / "bin" / "systemctl"
+        control.write_text(f'#!/bin/sh\necho "$(date +%s.%N) $*" >> {self.base / "services"}\necho "$1ed $2"\n')
+        control.chmod(0o755)
         for name in ("host", "user"):
             words = [str(_program("ssh-keygen")), "-q", "-t", "ed25519", "-N", "", "-C", f"playground {name}", "-f", str(self.base / name)]
             subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)  # noqa: S603
@@ -109,7 +122,7 @@ class SshHost:
             "AcceptEnv LANG LC_*",
             "Subsystem sftp internal-sftp",
             # bash under sshd reads ~/.bashrc for a single command, too: the machine's own takes time and prints what it likes
-            f"SetEnv HOME={self.base / 'home'}",
+            f"SetEnv HOME={self.base / 'home'} PATH={self.base / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         )
         return "".join(f"{line}\n" for line in lines)
 

