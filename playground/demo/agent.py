@@ -31,7 +31,7 @@ async def converse(order: dict[str, Any]) -> None:
             "writer", model_client=ReplayChatCompletionClient(messages(order["origin"], order["psql"], order["database"], order["host"]))
         )
         runner = CodeExecutorAgent("runner", code_executor=executor, sources=["writer"])
-        ending = TextMentionTermination("TERMINATE", sources=["writer"]) | MaxMessageTermination(12)
+        ending = TextMentionTermination("TERMINATE", sources=["writer"]) | MaxMessageTermination(40)
         team = RoundRobinGroupChat([writer, runner], termination_condition=ending)
         async for message in team.run_stream(task="Look after the refunds of the billing API at http://billing.internal."):
             if not isinstance(message, TaskResult):

@@ -101,7 +101,7 @@ class Stage:
 
     def command(self, words: Sequence[str], stdin: str = "", token: str = "") -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HOPGATE_TOKEN": token}
-        return subprocess.run(words, input=stdin, capture_output=True, text=True, env=environment, timeout=60, check=False)  # noqa: S603
+        return subprocess.run(words, input=stdin, capture_output=True, text=True, env=environment, timeout=300, check=False)  # noqa: S603
 
     def close(self) -> None:
         for process in reversed(self._processes):

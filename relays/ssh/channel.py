@@ -56,8 +56,13 @@ class Owner:
     def drained(self) -> None:
         """Nothing waits to be sent any more."""
 
+    def closing(self) -> bool:
+        """The peer has closed its end and takes no more data. True: requests may follow, and then our close. OpenSSH closes when both
+        directions have ended, and still waits for the exit status."""
+        return False
+
     def closed(self) -> None:
-        """The peer has closed the channel, or its connection is gone. Called once, whatever else failed."""
+        """The channel is over, or its connection gone. Called once, whatever else failed."""
 
 
 class Channel:
@@ -208,6 +213,7 @@ class Channel:
         self._close_sent = True
         self._send(codec.CHANNEL_CLOSE, UINT32.pack(self._recipient))
         if self._close_received:
+            self._gone()
             self.connection.forget(self)
 
     def _send(self, number: int, *pieces: bytes) -> None:
@@ -225,7 +231,7 @@ class Channel:
     def got_data(self, data: bytes, *, extended: bool = False) -> None:
         """Raises RemoteProtocolError for more than was granted, and behind the end of file: then the channel closes."""
         if self._close_received:
-            raise RemoteProtocolError("data behind the close of a channel")
+            raise RemoteProtocolError("data came behind the close of a channel")
         size = len(data)
         if self._eof_received:
             self.break_off("data came behind the end of file")
@@ -290,11 +296,25 @@ class Channel:
 
     def got_close(self) -> None:
         self._close_received = True
+        if not self._close_sent and not self.gone and self._lingers():
+            self.ended = True
+            kept = [each for each in self._queue if each[0] in (codec.CHANNEL_REQUEST, codec.CHANNEL_CLOSE)]
+            self._queue, self.queued = deque(kept), 0
+            self.flush()
+            self._tell(self.owner.drained)
+            return
         self._gone()
         if self._close_sent:
             self.connection.forget(self)
         else:
             self.abort()
+
+    def _lingers(self) -> bool:
+        try:
+            return self.owner.closing()
+        except Exception as error:
+            self.connection.peer.failed(error)
+            return False
 
     def lost(self) -> None:
         """The connection is gone."""

@@ -68,7 +68,7 @@ class LineProgram(Program):
 
     def abandon(self) -> None:
         """It does not end: let it run on without us, as a terminal that is closed does."""
-        self.client_closed()
+        Program.client_closed(self)
         self.finished()
 
 

@@ -204,6 +204,12 @@ class Program(Running, Owner):
     def client_drained(self) -> None:
         self._grant()
 
+    def client_closing(self) -> bool:
+        if self._over or self._channel is None:
+            return False
+        self._channel.close()  # as it would come from the client itself: the target ends it in its own way
+        return True
+
     def client_closed(self) -> None:
         if self._channel is not None:
             self._channel.abort()

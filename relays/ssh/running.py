@@ -22,6 +22,10 @@ class Running:
     def client_drained(self) -> None:
         """All that was sent to the client has gone."""
 
+    def client_closing(self) -> bool:
+        """The client has closed its end. True: it may still be told how it ended, and the channel is closed then."""
+        return False
+
     def client_closed(self) -> None:
         """The client has closed the channel, or is gone."""
         raise NotImplementedError

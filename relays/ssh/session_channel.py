@@ -90,6 +90,9 @@ class SessionChannel(Owner):
         if self._running is not None:
             self._running.client_drained()
 
+    def closing(self) -> bool:
+        return self._running is not None and self._running.client_closing()
+
     def closed(self) -> None:
         self._over = True
         if self._task is not None:

@@ -50,6 +50,11 @@ class SftpChannel(Program):
         if not self._over:
             self._do(self._filter.eof(CLIENT))
 
+    def client_closing(self) -> bool:
+        for task in tuple(self._judging):
+            task.cancel()
+        return super().client_closing()
+
     def drained(self) -> None:
         if self._channel is not None and not self._channel.queued and not self._filter.backlog:
             self.client.grant()

@@ -227,7 +227,7 @@ class _Commands(Judge):
         """Queue what a command runs; why it is not known, or nothing."""
         if not found.commands and found.text is None and not found.code_from_input:
             return ""
-        inner = replace(context, facets=facets, chain=(*context.chain, name), depth=context.depth + 1, after=())
+        inner = Context(facets, (*context.chain, name), context.stdin, context.text, context.depth + 1, context.bash)
         if inner.depth > 40:
             return "commands in commands nest too deep"
         if basename(name) == "xargs":
@@ -239,7 +239,7 @@ class _Commands(Judge):
         shell = found.shell
         if found.text is not None:
             bash = context.bash if not shell else SHELLS[shell]
-            reader.read(found.text.encode(), replace(inner, bash=bash))
+            reader.read(found.text.encode(), inner if bash is inner.bash else replace(inner, bash=bash))
         if not found.code_from_input or context.stdin == "null":
             return ""
         if context.stdin == "channel":

@@ -208,9 +208,12 @@ async def test_many_commands_on_one_connection(tmp_path: Path, sshd: Sshd, opens
         control = ("-o", f"ControlPath={tmp_path}/c", "-o", "ControlMaster=auto", "-o", "ControlPersist=60")
         master = await world.ssh(*control, "--", "true")
         assert master.returncode == 0, master.stderr
-        jobs = [world.ssh(*control, "--", f"echo {number}; head -c {number} | wc -c", stdin=b"x" * 20) for number in range(12)]
+        jobs = [
+            world.ssh(*control, "--", f"echo {number}; head -c {number} | wc -c; exit {number}", stdin=b"x" * 20) for number in range(12)
+        ]
         for number, done in enumerate(await asyncio.gather(*jobs)):
             assert done.stdout.split() == [b"%d" % number] * 2, done.stderr
+            assert done.returncode == number, done.stderr
         await world.ssh(*control, "-O", "exit", "--")
         await world.quiet()
         assert sum(line["event"] == "session_opened" for line in await world.ledger()) == 1

@@ -135,6 +135,7 @@ async def test_what_breaks_a_channel_breaks_only_that(what: str) -> None:
         await settle()
         line.ask(channel, b"window-change", b"abc")
         line.client(codec.CHANNEL_CLOSE, U32(channel))
+        line.target(codec.CHANNEL_CLOSE, U32(upstream))
     else:
         for _ in range(MAX_REPLIES + 2):
             line.ask(channel, b"signal", codec.string(b"INT"))

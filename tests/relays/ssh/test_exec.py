@@ -291,13 +291,39 @@ async def test_what_a_program_is_told_and_tells_besides_data() -> None:
     assert line.recorded[-1] == b"[0] ended by the signal KILL"
 
 
-async def test_a_client_that_closes_takes_its_program_along() -> None:
+async def test_a_client_that_closes_is_still_told_how_it_ended() -> None:
     line = Line()
     channel, upstream = await line.running()
+    line.relay.client.full = True
+    line.output(upstream, b"never read")
+    line.relay.client.resumeProducing()
+    line.target(codec.CHANNEL_EOF, codec.UINT32.pack(upstream))
+    line.to_client()
+    # OpenSSH closes as soon as both directions have ended, and waits for the exit status all the same
+    line.client(codec.CHANNEL_EOF, codec.UINT32.pack(channel))
     line.client(codec.CHANNEL_CLOSE, codec.UINT32.pack(channel))
-    assert names(line.to_target()) == ["close"]
-    assert names(line.to_client()) == ["close"]
+    assert names(line.to_target()) == ["eof", "close"]
+    assert line.to_client() == []
+    line.target(codec.CHANNEL_REQUEST, codec.UINT32.pack(upstream) + Request(b"exit-status", False, codec.exit_status(3)).build())
     line.target(codec.CHANNEL_CLOSE, codec.UINT32.pack(upstream))
+    found = line.to_client()
+    assert names(found) == ["request exit-status", "close"]
+    assert status(found) == 3
+    assert line.relay.client.channels == line.relay.server.channels == {}
+    assert line.failures == []
+
+
+async def test_a_client_that_closes_early_does_not_stop_what_it_started() -> None:
+    line = Line()
+    channel, upstream = await line.running()
+    line.relay.client.full = True
+    line.output(upstream, b"x" * 30000)
+    line.client(codec.CHANNEL_CLOSE, codec.UINT32.pack(channel))
+    line.relay.client.resumeProducing()
+    assert names(line.to_target()) == ["close"]
+    line.output(upstream, b"more")
+    line.target(codec.CHANNEL_CLOSE, codec.UINT32.pack(upstream))
+    assert names(line.to_client()) == ["close"]
     assert line.relay.client.channels == line.relay.server.channels == {}
 
 
