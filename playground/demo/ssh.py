@@ -51,7 +51,8 @@ def outside(report: Report, stage: HostStage, output: str, approved_at: float) -
     host, srv = stage.host, stage.host.srv
     there = sorted(str(path.relative_to(srv)) for path in srv.rglob("*"))
     report.check(there == ["notes.txt", "upload", "upload/report.txt"], "the host's files: all there, and the one upload", str(there))
-    report.check((srv / "upload" / "report.txt").read_bytes() == REPORT, "it is what was uploaded, byte for byte")
+    uploaded = srv / "upload" / "report.txt"
+    report.check(uploaded.is_file() and uploaded.read_bytes() == REPORT, "it is what was uploaded, byte for byte")
     restarts = host.restarts()
     once = len(restarts) == 1 and restarts[0][0] > approved_at > 0 and restarts[0][1] == "restart orders"
     report.check(once, "the held restart ran once, after the approval", "" if once else str(restarts))
