@@ -89,7 +89,9 @@ def _table(title: str, headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, expand=True, pad_edge=False)
     for heading in headings:
         numeric = heading in ("OPERATIONS", "HELD", "DENIED", "LEFT", "FOR")
-        table.add_column(heading, justify="right" if numeric else "left", overflow="ellipsis", no_wrap=True, ratio=3 if heading == "WHAT" else None)
+        table.add_column(
+            heading, justify="right" if numeric else "left", overflow="ellipsis", no_wrap=True, ratio=3 if heading == "WHAT" else None
+        )
     for row in rows:
         # Text, not markup: what agents name themselves must not colour the reviewer's terminal
         table.add_row(*(Text(visible(cell)) for cell in row))
