@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, Self
 
 from hopgate import ledger_format
@@ -112,7 +112,7 @@ class Services:
             spawn(_every(1.0, self.sessions.sweep), name="sweep"),
             spawn(_every(1.0, self.approvals.expire), name="expire approvals"),
             spawn(_every(1.0, self.metrics.flush), name="metrics"),
-            spawn(_every(3600.0, self._expire_recordings), name="retention"),
+            spawn(_every(3600.0, self._forget), name="retention"),
         ]
 
     async def close(self) -> None:
@@ -137,8 +137,14 @@ class Services:
             _log.error("the changed rule files are not in force; the old rules are: %s", self.rules.error)
         self.metrics.rules_stale.set(self.rules.error is not None)
 
-    async def _expire_recordings(self) -> None:
-        await self.recordings.expire(time.time())
+    async def _forget(self) -> None:
+        """Delete recordings, and rows about what is over, when their time has come."""
+        now, retention = time.time(), self.config.recordings.retention
+        await self.recordings.expire(now)
+        if retention is not None:
+            pruned = await self.store.prune(now - retention)
+            if any(astuple(pruned)):
+                self.ledger.append("pruned", **asdict(pruned))
 
 
 async def _open_ledger(config: Config, store: Store, process: str) -> Ledger:

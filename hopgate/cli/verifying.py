@@ -13,6 +13,7 @@ from hopgate.cli.common import CONFIG, ConfigOption, JsonOption, Misuse, load
 from hopgate.cli.output import emit, note, say, visible
 
 if TYPE_CHECKING:
+    from hopgate.config import Config
     from hopgate.ledger_format import Head
 
 _PLAIN = frozenset({"whole", "open", "expired"})  # findings that are no finding
@@ -29,11 +30,13 @@ def verify(
     from hopgate.ledger_keys import public_key as read_key
     from hopgate.verify import verify_state
 
-    directory = state if state is not None else load(config).state
+    loaded = load(config) if state is None else None
+    directory = state if loaded is None else loaded.state
+    assert directory is not None
     if not directory.is_dir():
         raise Misuse(f"{directory}: is not a directory")
     key = read_key(public_key) if public_key is not None else None
-    report = verify_state(directory, key, session or None, heads=_heads(directory))
+    report = verify_state(directory, key, session or None, heads=_heads(directory, loaded))
     if as_json:
         findings = [dataclasses.asdict(each) for each in report.findings]
         emit({"verdict": report.verdict, "sentence": report.sentence, "findings": findings, "anchored": dict(report.anchored)})
@@ -45,22 +48,26 @@ def verify(
     return 0 if report.verdict == "whole" else 1
 
 
-def _heads(directory: Path) -> tuple[Head, ...]:
+def _heads(directory: Path, config: Config | None) -> tuple[Head, ...]:
     """What the store has seen of the ledgers: it tells an end that was cut away from an interruption. Without it ledgers speak alone."""
+    shared = config is not None and config.store is not None
     from hopgate.errors import HopgateError
     from hopgate.ledger_format import Head
+    from hopgate.shared_store import open_store
     from hopgate.store import Store
 
     async def work() -> tuple[Head, ...]:
-        store = await Store.open(directory)
+        store = await (open_store(config) if config is not None else Store.open(directory))
         try:
             rows = await store.list_heads()
         finally:
             await store.close()
         # the store keeps no signatures: its heads can accuse, and cannot vouch
-        return tuple(Head(row.process, row.n, int(row.at * 1e9), row.final, row.head, "") for row in rows)
+        # other gateways' ledgers are on other machines
+        ours = [row for row in rows if not shared or config is None or row.process.startswith(config.process_name(""))]
+        return tuple(Head(row.process, row.n, int(row.at * 1e9), row.final, row.head, "") for row in ours)
 
-    if not (directory / "state.db").exists():
+    if not shared and not (directory / "state.db").exists():
         return ()
     try:
         return asyncio.run(work())

@@ -44,7 +44,7 @@ class History:
         self._store = store
         self._index = index
         self._clock = clock
-        self._projector = Projector(config.state / "ledger", index)
+        self._projector = Projector(config.state / "ledger", index, lambda name: _called(config, name))
 
     @classmethod
     async def open(cls, config: Config, store: Store) -> Self:
@@ -154,6 +154,11 @@ class History:
             may_decide=not why_not and reviewer is not None,
             why_not=why_not,
         )
+
+
+def _called(config: Config, ledger: str) -> str:
+    """Processes that name themselves after their gateway keep that name; `cli` gets it here."""
+    return ledger if ledger.startswith(config.process_name("")) else config.process_name(ledger)
 
 
 def quorum_progress(approval: Approval) -> tuple[QuorumProgress, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,8 +35,10 @@ class Progress:
 class Projector:
     """Reads what the ledgers gained and puts it into the index. Several may run: each line gets in once."""
 
-    def __init__(self, directory: Path, index: Index) -> None:
+    def __init__(self, directory: Path, index: Index, called: Callable[[str], str] = str) -> None:
+        """`called` gives the name under which the index knows a ledger: gateways of several machines may have one of the same name."""
         self._directory = directory
+        self._called = called
         self._index = index
         self._sources: dict[str, Source] | None = None
         self._events = 0
@@ -70,7 +72,8 @@ class Projector:
         behind = 0
         for name in ledger_names(self._directory):
             with contextlib.suppress(OSError):
-                behind += max(0, os.stat(self._directory / f"{name}.ndjson").st_size - sources.get(name, Source(name)).position)
+                known = sources.get(self._called(name), Source(name))
+                behind += max(0, os.stat(self._directory / f"{name}.ndjson").st_size - known.position)
         problems = [f"ledger {each.process} {each.problem}" for each in sources.values() if each.problem]
         at = max((each.t for each in sources.values()), default=0) / 1e9
         return Progress(self._events, behind, at, tuple([self._failed] * bool(self._failed) + sorted(problems)))
@@ -95,7 +98,8 @@ class Projector:
         changed = [name for name in ledger_names(self._directory) if self._has_changed(name)]
         if not changed:
             return 0, False
-        events, moves, more = await asyncio.to_thread(self._read, [self._sources.get(name, Source(name)) for name in changed])
+        sources = {name: self._sources.get(self._called(name), Source(self._called(name))) for name in changed}
+        events, moves, more = await asyncio.to_thread(self._read, sources)
         if not moves:
             return 0, False
         if await self._index.apply(events, [before for before, _ in moves], [after for _, after in moves]):
@@ -107,20 +111,20 @@ class Projector:
         return len(events), more
 
     def _has_changed(self, name: str) -> bool:
-        source = (self._sources or {}).get(name)
+        source = (self._sources or {}).get(self._called(name))
         try:
             size = os.stat(self._directory / f"{name}.ndjson").st_size
         except OSError:
             return False
         return source is None or size != source.position
 
-    def _read(self, sources: Sequence[Source]) -> tuple[list[LedgerEvent], list[tuple[Source, Source]], bool]:
+    def _read(self, sources: Mapping[str, Source]) -> tuple[list[LedgerEvent], list[tuple[Source, Source]], bool]:
         """In a thread. A ledger that cannot be read stops the rest: events would be missing without a word."""
         reaches = []
-        for source in sources:
+        for name, source in sources.items():
             try:
-                reaches.append(ledgers.read(self._directory / f"{source.process}.ndjson", source))
+                reaches.append(ledgers.read(self._directory / f"{name}.ndjson", source))
             except OSError as error:
-                raise Unavailable(f"ledger {source.process} cannot be read: {error.strerror or type(error).__name__}") from None
+                raise Unavailable(f"ledger {name} cannot be read: {error.strerror or type(error).__name__}") from None
         events, moves = ledgers.merge(reaches)
         return events, moves, any(each.more for each in reaches)

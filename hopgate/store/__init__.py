@@ -10,6 +10,7 @@ from __future__ import annotations
 from hopgate.store.approval_records import ApprovalRecords, ApprovalTransaction
 from hopgate.store.database import Subscription
 from hopgate.store.notification_records import NotificationRecords
+from hopgate.store.pruning import Pruning
 from hopgate.store.records import Records
 from hopgate.store.rows import (
     Approval,
@@ -21,6 +22,7 @@ from hopgate.store.rows import (
     LockKind,
     Notification,
     NotificationState,
+    Pruned,
     Requirement,
     Revocation,
     SealedSecret,
@@ -41,6 +43,7 @@ __all__ = [
     "LockKind",
     "Notification",
     "NotificationState",
+    "Pruned",
     "Requirement",
     "Revocation",
     "SealedSecret",
@@ -53,5 +56,5 @@ __all__ = [
 ]
 
 
-class Store(Records, ApprovalRecords, NotificationRecords):
+class Store(Records, ApprovalRecords, NotificationRecords, Pruning):
     """The database of one gateway. Every method raises Unavailable when it does not answer: then nothing passes."""

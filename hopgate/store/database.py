@@ -30,8 +30,8 @@ class Backend(Protocol):
 
     async def close(self) -> None: ...
 
-    def transaction(self, *, write: bool) -> contextlib.AbstractAsyncContextManager[AsyncConnection]:
-        """One consistent view, or, with `write`, one transaction that alone may write."""
+    def transaction(self, *, write: bool, lazy: bool = False) -> contextlib.AbstractAsyncContextManager[AsyncConnection]:
+        """One consistent view, or, with `write`, one transaction that alone may write. `lazy`: a power failure may undo it."""
         ...
 
     def mark(self) -> tuple[object, float]:
@@ -106,9 +106,12 @@ class Database:
         """Run `work` on one consistent view of the database."""
         return await self._shielded(self._reading(work))
 
-    async def write[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run `work` in a transaction that alone may write. What it raises undoes it; a caller that is cancelled meanwhile does not."""
-        return await self._shielded(self._alone(work))
+    async def write[T](self, work: Callable[[AsyncConnection], Awaitable[T]], *, lazy: bool = False) -> T:
+        """Run `work` in a transaction that alone may write. What it raises undoes it; a caller that is cancelled meanwhile does not.
+
+        `lazy` is for what may be lost with the machine's power: it holds up nobody with a sync.
+        """
+        return await self._shielded(self._alone(work, lazy))
 
     async def _shielded[T](self, transaction: Coroutine[Any, Any, T]) -> T:
         # a cancelled caller must not leave a COMMIT half awaited: nobody would know what the database holds
@@ -121,8 +124,8 @@ class Database:
         async with self._backend.transaction(write=False) as connection:
             return await work(connection)
 
-    async def _alone[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self._writing, self._backend.transaction(write=True) as connection:
+    async def _alone[T](self, work: Callable[[AsyncConnection], Awaitable[T]], lazy: bool = False) -> T:
+        async with self._writing, self._backend.transaction(write=True, lazy=lazy) as connection:
             return await work(connection)
 
     def changed(self) -> bool:
@@ -192,10 +195,19 @@ class Database:
 
     async def look(self) -> None:
         """Bring every view up to date if the database has changed. One that fails is tried again next time, and its age grows."""
-        for subscription in tuple(self._subscriptions):
-            with contextlib.suppress(Unavailable):
-                if not self.confirm(subscription):
-                    await self.refresh(subscription)
+        stale = [each for each in tuple(self._subscriptions) if not self._stands(each)]
+        # together: who waits for an approval does not wait for views that take longer
+        await asyncio.gather(*(self._try_to_refresh(each) for each in stale))
+
+    def _stands(self, subscription: Subscription) -> bool:
+        try:
+            return self.confirm(subscription)
+        except Unavailable:
+            return False
+
+    async def _try_to_refresh(self, subscription: Subscription) -> None:
+        with contextlib.suppress(Unavailable):
+            await self.refresh(subscription)
 
     async def refresh(self, subscription: Subscription) -> None:
         """Bring one view up to date now. Raises what reading raises."""

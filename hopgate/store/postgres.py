@@ -97,8 +97,11 @@ class PostgresBackend:
         await self._engine.dispose()
 
     @contextlib.asynccontextmanager
-    async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
-        """One consistent view, or, with `write`, one transaction that alone may write; the others are told when it commits."""
+    async def transaction(self, *, write: bool, lazy: bool = False) -> AsyncIterator[AsyncConnection]:
+        """One consistent view, or, with `write`, one transaction that alone may write; the others are told when it commits.
+
+        `lazy`: a failure of the server may undo it, and nobody needs to be told.
+        """
         if self._closed:
             raise Unavailable(f"{self.where}: the store is closed")
         with told(self.where):
@@ -108,7 +111,8 @@ class PostgresBackend:
                 async with connection.begin():
                     if write:
                         # what is read after this has been committed, and stays so: as if there were one writer
-                        await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITING}), pg_notify('{CHANNEL}', '')"))
+                        bell = ", set_config('synchronous_commit', 'off', true)" if lazy else f", pg_notify('{CHANNEL}', '')"
+                        await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITING}){bell}"))
                     yield connection
 
     def mark(self) -> tuple[object, float]:

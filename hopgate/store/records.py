@@ -31,7 +31,7 @@ class Records(Database):
     async def save_session(self, row: SessionRow) -> None:
         """Insert the session, or bring what is known of it up to date."""
         values = asdict(row) | {"groups": orjson.dumps(row.groups).decode()}
-        await self.write(lambda connection: _upsert(connection, schema.sessions, values, "id"))
+        await self.write(lambda connection: _upsert(connection, schema.sessions, values, "id"), lazy=True)
 
     async def end_session(self, session: str, reason: str, at: float) -> None:
         """Note the end of a session, once: a second end changes nothing."""
@@ -184,7 +184,7 @@ class Records(Database):
 
     async def save_head(self, process: str, n: int, head: str, final: bool, at: float) -> None:
         values = {"process": process, "n": n, "head": head, "final": final, "at": at}
-        await self.write(lambda connection: _upsert(connection, schema.ledger_heads, values, "process"))
+        await self.write(lambda connection: _upsert(connection, schema.ledger_heads, values, "process"), lazy=True)
 
     async def list_heads(self) -> tuple[Head, ...]:
         return tuple(Head(**row) for row in await self._all(select(schema.ledger_heads).order_by(schema.ledger_heads.c.process)))

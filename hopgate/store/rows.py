@@ -208,3 +208,13 @@ class Notification:
     claimed_until: float  # until then one process is at it
     at: float  # the last attempt
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows were deleted."""
+
+    approvals: int = 0
+    sessions: int = 0
+    tokens: int = 0
+    revocations: int = 0

@@ -20,12 +20,22 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hopgate.errors import Misconfigured, Unavailable
+from hopgate.store.bells import Bell
 from hopgate.store.migrations import migrate
 
 BUSY: Final = 3.0  # seconds that a statement waits for another process's transaction before the store counts as unavailable
-HURRIED: Final = 0.01  # seconds between looks while somebody waits for an approval
+HURRIED: Final = 0.05  # seconds between looks while somebody waits for an approval and hears no bell
 CALM: Final = 0.25  # … and otherwise: revocations and locks must be in force within 1 s
-_PRAGMAS: Final = ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", f"busy_timeout={int(BUSY * 1000)}")
+CHECKPOINT: Final = 4 << 20  # bytes of write-ahead log that are brought into the database, beside whoever commits
+CHECKPOINT_SECONDS: Final = 2.0
+# wal_autocheckpoint: SQLite would let whoever commits next do it, with two more syncs
+_PRAGMAS: Final = (
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "trusted_schema=OFF",
+    f"busy_timeout={int(BUSY * 1000)}",
+    "wal_autocheckpoint=0",
+)
 
 
 class SqliteBackend:
@@ -38,6 +48,9 @@ class SqliteBackend:
         self._bell = bell
         self._inode = _inode(path)
         self._closed = False
+        self._others = Bell(path.parent / "run" / "bells")
+        self._rung = asyncio.Event()
+        self._checkpointed: tuple[float, object] = (time.monotonic(), None)
 
     @classmethod
     async def open(cls, state: Path) -> Self:
@@ -58,18 +71,25 @@ class SqliteBackend:
 
     async def close(self) -> None:
         self._closed = True
+        self._others.close()
         await self._engine.dispose()
         self._bell.close()
 
     @contextlib.asynccontextmanager
-    async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
-        """One consistent view, or, with `write`, one transaction that alone may write."""
+    async def transaction(self, *, write: bool, lazy: bool = False) -> AsyncIterator[AsyncConnection]:
+        """One consistent view, or, with `write`, one transaction that alone may write.
+
+        `lazy`: a power failure may undo it. It does not sync, and so holds up nobody who waits to write.
+        """
         with told(self._path):
             self._check_place()
             async with self._engine.connect() as connection:
-                await connection.execution_options(begin="BEGIN IMMEDIATE" if write else "BEGIN")
+                begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+                await connection.execution_options(begin=begin, synchronous="NORMAL" if lazy else "FULL")
                 async with connection.begin():
                     yield connection
+        if write and not lazy:
+            self._others.ring()
 
     def mark(self) -> tuple[object, float]:
         """What differs after anybody's commit, and the moment it was so. About 8 µs; raises Unavailable."""
@@ -91,12 +111,27 @@ class SqliteBackend:
         """`mark` is always of this moment."""
 
     async def doze(self, hurried: asyncio.Event) -> None:
-        """Until it is time to look again."""
-        if hurried.is_set():
-            await asyncio.sleep(HURRIED)
-        else:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(hurried.wait(), CALM)
+        """Until another process has rung, or it is time to look again."""
+        self._others.listen(self._rung.set)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._rung.wait(), HURRIED if hurried.is_set() else CALM)
+        self._rung.clear()
+        await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
+        """Keep the write-ahead log short, now and then, where nobody waits for it."""
+        now, (last, mark) = time.monotonic(), self._checkpointed
+        if now - last < CHECKPOINT_SECONDS:
+            return
+        self._checkpointed = (now, mark)
+        with contextlib.suppress(Unavailable, OSError):
+            found, _ = self.mark()
+            if found != mark and os.stat(f"{self._path}-wal").st_size > CHECKPOINT:
+                with told(self._path):
+                    async with self._engine.connect() as connection:
+                        raw = await connection.get_raw_connection()
+                        await (await raw.driver_connection.execute("PRAGMA wal_checkpoint(PASSIVE)")).close()  # type: ignore[union-attr]
+                self._checkpointed = (now, found)
 
     def _check_place(self) -> None:
         """SQLite goes on writing to a file that was deleted or replaced, where no other process would ever see it."""
@@ -138,7 +173,12 @@ def _engine(path: Path) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+        options = connection.get_execution_options()
+        wanted = options.get("synchronous", "FULL")
+        if connection.info.get("synchronous", "FULL") != wanted:
+            connection.exec_driver_sql(f"PRAGMA synchronous={wanted}")
+            connection.info["synchronous"] = wanted
+        connection.exec_driver_sql(options.get("begin", "BEGIN"))
 
     return engine
 

@@ -1,4 +1,4 @@
-"""`scripts/bench http|postgres`: what the gate costs. Fails when something was not decided, recorded or masked, or answered otherwise."""
+"""`scripts/bench http|postgres|console`: what it costs. Fails when something was not decided, recorded or masked, or answered otherwise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from rich.console import Console
 
 from playground.bench import measure, postgres
+from playground.bench.console import EVENTS, ConsoleBench
+from playground.bench.console import measured as console_measured
 from playground.bench.measure import Line
 from playground.bench.postgres_stage import PostgresBench
 from playground.bench.stage import Bench
@@ -87,10 +89,32 @@ def over_postgres(transactions: int, rounds: int, only: Sequence[str]) -> int:
     return 0
 
 
+def over_console(events: int) -> int:
+    console, bench = Console(highlight=False, soft_wrap=True), ConsoleBench(events)
+    try:
+        runs: dict[str, Callable[[], Iterator[Line]]] = {"past": bench.fill, "console": lambda: _started(bench)}
+        measured(console, runs, list(runs))
+    except Failed as error:
+        console.print(f"[bold red]failed:[/] {error}")
+        return 1
+    finally:
+        bench.close()
+    return 0
+
+
+def _started(bench: ConsoleBench) -> Iterator[Line]:
+    bench.start()
+    yield from console_measured(bench)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="measure; fails unless everything was decided, recorded and masked")
-    parser.add_argument("what", choices=["http", "postgres"])
-    parser.add_argument("--requests", type=int, help="requests or transactions in each round (default 3000, postgres 24000)")
+    parser.add_argument("what", choices=["http", "postgres", "console"])
+    parser.add_argument(
+        "--requests",
+        type=int,
+        help="requests or transactions in each round (default 3000, postgres 24000); console: ledger events (default 1000000)",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of both proxies, alternating (default 5)")
     parser.add_argument(
         "--only", choices=list(dict.fromkeys((*ALL, *postgres.ALL))), action="append", help="one measurement; give it again for more"
@@ -100,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = ALL if options.what == "http" else postgres.ALL
     only = [name for name in names if not options.only or name in options.only]  # workers last: it starts several processes
     try:
+        if options.what == "console":
+            return over_console(options.requests or EVENTS)
         if options.what == "postgres":
             return over_postgres(options.requests or 24_000, options.rounds, only)
         return http(options.requests or 3000, options.rounds, only)

@@ -47,7 +47,7 @@ async def test_it_notifies_and_indexes(tmp_path: Path, databases: Databases, rec
         notify = f"approvals: {{notify: ['json://127.0.0.1:{receiver.port}/']}}\n"
         (tmp_path / "hopgate.yaml").write_text(BASE + "state: var\ngateway: east\nstore: '${env:HOPGATE_STORE}'\n" + notify)
         config = load_config(tmp_path / "hopgate.yaml")
-        process = subprocess.Popen(command(config, "keeper-0"))  # noqa: ASYNC220, S603
+        process = subprocess.Popen(command(config, "keeper-0"))  # noqa: ASYNC220
         try:
             index, store = await open_index(config), await open_store(config)
             Told(config.state, index, None).session("s1", process="east.http-0", operations=[{}])  # type: ignore[arg-type]

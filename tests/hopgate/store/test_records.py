@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from hopgate.errors import Denied
-from hopgate.store import Head, SessionRow
-from tests.hopgate.people import NOW, opened
+from hopgate.store import Head, Pruned, SessionRow, pruning
+from tests.hopgate.people import ALICE, EXACT, NOW, desk, opened
 from tests.hopgate.places import Place
 
 ROW = SessionRow("s1-aa", "corp", "agent-7", "orders", "http", "http-0", NOW, groups=("agents", "ci"), run="run-1", peer="10.0.0.1")
@@ -153,3 +153,25 @@ async def test_heads_are_the_latest_of_each_process(place: Place) -> None:
         await store.save_head("a", 5, "05", False, NOW)
         await store.save_head("b", 2, "02", True, NOW + 1)
         assert await store.list_heads() == (Head("a", 5, "05", False, NOW), Head("b", 2, "02", True, NOW + 1))
+
+
+async def test_what_is_long_over_is_forgotten(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "AT_ONCE", 2)
+    async with desk(place) as at:
+        for number in range(5):
+            old = await at.ask(exact=replace(EXACT, payload=b"%d" % number))
+            await at.approvals.decide(old, ALICE, "deny")
+        await at.store.plan_notifications(("x",), NOW)
+        await at.store.save_session(replace(ROW, ended_at=NOW + 1))
+        await at.store.save_session(replace(ROW, id="open"))
+        await at.store.save_token("old", "", "{}", time.time() - 3600)
+        await at.store.save_token("new", "", "{}", time.time() + 3600 * 24 * 365 * 10)
+        at.clock.now += 1000
+        kept = [await at.ask(), await at.ask(exact=replace(EXACT, payload=b"granted"))]
+        await at.approvals.decide(kept[1], ALICE, "approve", scope="fingerprint-15m")
+        pruned = await at.store.prune(NOW + 500)
+        assert (pruned.approvals, pruned.sessions, pruned.tokens, pruned.revocations) == (5, 1, 1, 0)
+        assert sorted(each.id for each in await at.store.list_approvals()) == sorted(kept)
+        assert [each.id for each in await at.store.list_sessions()] == ["open"]
+        assert await at.store.find_token("new") is not None
+        assert await at.store.prune(NOW + 500) == Pruned()
