@@ -28,7 +28,12 @@ def exchange() -> bytes:
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text().filter(lambda text: text.isprintable()) | st.binary(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text().filter(lambda text: text.isprintable())
+    | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5).filter(str.isprintable), inner),
     max_leaves=12,
 )
@@ -75,7 +80,9 @@ def test_what_is_torn_or_foreign_is_told(tmp_path: Path) -> None:
     assert [type(item) for item in read(path).items] == [Skipped, Skipped]
 
 
-@pytest.mark.parametrize("relative", ["", "../state.db", "/etc/passwd", "recordings/../keys/issuer.pem", "recordings/x.cast", "recordings/gone.mitm"])
+@pytest.mark.parametrize(
+    "relative", ["", "../state.db", "/etc/passwd", "recordings/../keys/issuer.pem", "recordings/x.cast", "recordings/gone.mitm"]
+)
 def test_only_recordings_are_read(tmp_path: Path, relative: str) -> None:
     (tmp_path / "recordings").mkdir()
     (tmp_path / "keys").mkdir()

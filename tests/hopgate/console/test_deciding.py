@@ -12,9 +12,9 @@ import pytest
 
 from hopgate.errors import Unavailable
 from hopgate.store import Approval
+from rules.model import Hold, Principal
 from tests.hopgate.console.conftest import Console, console
 from tests.hopgate.console.seed import SCHEMA, WRITE, agent
-from rules.model import Hold, Principal
 
 
 def asked[T](directory: Path, work: Callable[[Console], Awaitable[T]], more: str = "") -> T:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopgate.history import SessionQuery
 from hopgate.console.shown import body, code, plain, set_out, shown
+from hopgate.history import SessionQuery
 from rules.model import Hold, Principal
 from tests.hopgate.console.conftest import console
 from tests.hopgate.console.seed import Past
