@@ -29,7 +29,17 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     environment.filters.update(
-        shown=shown, code=code, moment=moment, clock=clock, span=span, number=number, size=size, body=body, said=said, plain=plain
+        shown=shown,
+        code=code,
+        moment=moment,
+        clock=clock,
+        span=span,
+        number=number,
+        size=size,
+        body=body,
+        said=said,
+        plain=plain,
+        filename=filename,
     )
     environment.globals.update(static=static_url, parts=environment.get_template("_parts.html").module)
     return environment

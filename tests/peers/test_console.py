@@ -116,7 +116,9 @@ def test_kill_ends_a_session_that_waits(live: ConsoleStage, alice: Browser) -> N
         alice.click(".struck button", "End now")
         alice.find(".notice.good", "1 session ends")
         assert psql.wait(30) != 0
-        assert until(lambda: "killed by local:alice" in live.told(psql)), live.told(psql)
+        # which of the two psql hears first, that its request or that its session has ended, is nobody's promise
+        assert until(lambda: "killed by local:alice" in live.told(psql) or "was cancelled" in live.told(psql)), live.told(psql)
+    assert until(lambda: any(event.get("reason") == "killed by local:alice" for event in live.ledger_events()))
 
 
 def test_a_session_is_followed_while_it_lives(live: ConsoleStage, alice: Browser) -> None:

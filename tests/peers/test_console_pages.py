@@ -74,7 +74,8 @@ def violations(window: Browser) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_legible_and_usable_by_all(page: str, served: Served, names: dict[str, str], window: Browser) -> None:
-    for width, height in SIZES:
+    # dark has other colours and the same layout
+    for width, height in SIZES if window.scheme == "light" else SIZES[:1]:
         window.resize(width, height)
         window.open(served.url + PAGES[page].format(**names))
         window.find("h1")

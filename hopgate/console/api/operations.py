@@ -61,7 +61,7 @@ async def decide(call: Call, body: types.DecisionBody) -> types.Approval:
 
 
 async def approval_events(call: Call, _: types.Nothing) -> Response:
-    """Server-sent events. `pending`: id and version of an approval that waits or has changed; `settled`: the id of one that no longer waits."""
+    """Server-sent events. `pending`: id and version of one that waits or has changed; `settled`: the id of one that waits no longer."""
     return StreamingResponse(_changes(call), media_type="text/event-stream")
 
 

@@ -39,7 +39,7 @@ class Served:
         await desk.history.catch_up()
         self.server = server(self.config, desk)
         serving = asyncio.ensure_future(self.server.serve())
-        while not self.server.started:
+        while not self.server.started:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.02)
         self.ready.set()
         await serving

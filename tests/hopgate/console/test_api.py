@@ -72,7 +72,7 @@ def test_decisions_sessions_and_kill_over_the_api(tmp_path: Path) -> None:
             (one,) = [each for each in pending if each["requester"] == "local:report-writer"]
             card = (await client.get(f"/api/v1/approvals/{one['id']}")).json()
             assert card["may_decide"] is True
-            assert [event["effect"] for event in card["last_actions"]][0] == "deny"
+            assert card["last_actions"][0]["effect"] == "deny"
             seen = {"fingerprint": one["fingerprint"], "version": one["version"]}
             url = f"/api/v1/approvals/{one['id']}/decisions"
             stale = await client.post(url, json={"verdict": "approve", **seen, "version": 99})

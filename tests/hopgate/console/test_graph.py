@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +32,7 @@ def test_every_hop_is_drawn_once_between_its_ends(pairs: dict[tuple[int, int], b
     for column in (picture.principals, picture.connections):
         ys = [dot.y for dot in column]
         assert ys == sorted(ys)
-        assert all(second - first >= ROW - 0.01 for first, second in zip(ys, ys[1:], strict=False))
+        assert all(second - first >= ROW - 0.01 for first, second in pairwise(ys))
         assert all(TOP <= y <= picture.height for y in ys)
         assert [dot.is_new for dot in column] == sorted((dot.is_new for dot in column), reverse=True)
     at = {dot.node.name: dot.y for dot in (*picture.principals, *picture.connections)}
