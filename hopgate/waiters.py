@@ -24,7 +24,7 @@ class Waiters:
         """Follow the store. Raises Unavailable."""
         async with self._starting:
             if self._subscription is None:
-                self._subscription = await self._store.subscribe(self._read)
+                self._subscription = await self._store.subscribe(self._read, read_now=self._read_now)
 
     async def close(self) -> None:
         if self._subscription is not None:
@@ -69,9 +69,11 @@ class Waiters:
                 await asyncio.wait_for(event.wait(), pause)
 
     async def _read(self) -> None:
-        if not self._events:
-            return
-        undecided = await self._store.list_undecided(tuple(self._events))
-        for approval in tuple(self._events):
-            if approval not in undecided:
+        self._read_now()
+
+    def _read_now(self) -> None:
+        # without waiting: the driver's turns are most of the time between a decision and who waits for it
+        if self._events:
+            pending = self._store.pending_now()
+            for approval in self._events.keys() - pending:
                 self.wake(approval)

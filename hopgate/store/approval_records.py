@@ -15,6 +15,7 @@ from hopgate.errors import Denied
 from hopgate.store import schema
 from hopgate.store.database import Database
 from hopgate.store.rows import Approval, ApprovalState, KillKind, Requirement, Vote
+from hopgate.store.watched import PENDING
 
 _LISTS = ("scopes", "groups", "actors")
 _JSON = ("requirements", "headers", "facts", *_LISTS)
@@ -126,15 +127,9 @@ class ApprovalRecords(Database):
 
         return await self.read(work)
 
-    async def list_undecided(self, approvals: Collection[str]) -> frozenset[str]:
-        """Which of these still wait for reviewers."""
-        table = schema.approvals.c
-        statement = select(table.id).where(table.id.in_(list(approvals)), table.state == "pending")
-
-        async def work(connection: AsyncConnection) -> frozenset[str]:
-            return frozenset((await connection.execute(statement)).scalars())
-
-        return await self.read(work)
+    def pending_now(self) -> frozenset[str]:
+        """The ids of what waits for reviewers, read without waiting. Raises Unavailable."""
+        return frozenset(row["id"] for row in self.rows_now(PENDING))
 
 
 async def cancel_matching(connection: AsyncConnection, kind: KillKind, value: str, by: str) -> None:

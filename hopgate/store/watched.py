@@ -1,14 +1,15 @@
-"""What every operation asks of the store, and what therefore can be read without waiting."""
+"""What every operation and everybody who waits asks of the store, and what therefore can be read without waiting."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import literal_column, select
 
 from hopgate.store import schema
 
 REVOKED: Final = select(schema.revoked.c.token_id)
 LOCKS: Final = select(schema.locks)
 KILLS: Final = select(schema.kills)
-WATCHED: Final = (REVOKED, LOCKS, KILLS)
+PENDING: Final = select(schema.approvals.c.id).where(schema.approvals.c.state == literal_column("'pending'"))
+WATCHED: Final = (REVOKED, LOCKS, KILLS, PENDING)
