@@ -157,7 +157,7 @@ def test_hops_rules_and_health_tell_of_this_gateway(live: ConsoleStage, alice: B
         alice.find("tr", process)
     alice.click("button", "Verify now")
     alice.wait(
-        lambda _: alice.run("return document.body.innerText.includes('whole') || (location.reload(), null)"), "what verification found"
+        lambda _: alice.run("return document.body.innerText.includes('unaltered') || (location.reload(), null)"), "what verification found"
     )
 
 
