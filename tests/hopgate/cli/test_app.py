@@ -13,7 +13,8 @@ from tests.hopgate.cli.conftest import Hopgate
 
 # every command, and what calling it without anything must end with
 COMMANDS = (
-    *((name,) for name in ("up", "check", "explain", "unlock", "verify", "replay", "env", "doctor")),
+    *((name,) for name in ("up", "check", "explain", "unlock", "verify", "replay", "env", "doctor", "watch")),
+    ("console", "login"),
     *(("token", name) for name in ("issue", "exchange", "revoke")),
     *(("secrets", name) for name in ("set", "list", "rotate", "delete")),
     *(("approvals", name) for name in ("list", "show", "approve", "deny", "watch")),
