@@ -72,7 +72,7 @@ class Sessions:
     def find(self, principal: Principal, connection: str, peer: str) -> Session | None:
         """The live shared session of this token on this connection, if there is one that may be used from `peer`."""
         session = self._shared.get((principal.token_id, connection))
-        return None if session is None or session.closed or not session.welcomes(peer) else session
+        return None if session is None or session.closed or not session.peers.welcomes(peer) else session
 
     async def enter(self, principal: Principal, connection: ConnectionConfig, *, peer: str, wait: float | None = None) -> Session:
         """Find or open the one session that a token has on a connection: what HTTP calls a session. Raises like `open`."""
@@ -81,12 +81,13 @@ class Sessions:
             session = self._shared.get(key)
             if session is None or session.closed:
                 session = self._shared[key] = await self.open(principal, connection, peer=peer, wait=wait, outlives=True)
-            elif not session.welcomes(peer):
+            elif not session.peers.welcomes(peer):
                 # whoever shares the token does not share the place that session rules may have asked for
                 decision = await session.authorize(self.opening(session.view, peer), wait=wait, outlives=True)
                 if not decision.allowed:
                     raise SessionRefused(decision)
-                session.welcome(peer, decision)
+                session.note("session_joined", peer=peer)
+                session.peers.welcome(peer, decision)
         return session
 
     async def open(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hopgate.errors import Denied, Expired, HopgateError, Unavailable
 from hopgate.grants import SessionGrant, grant_session
 from hopgate.sessions.limits import Allowance
+from hopgate.sessions.peers import REDECIDE, Peers
 from hopgate.sessions.permit import Passed, Permit
 from hopgate.sessions.told import card_facts, decision_fields, refusal_of
 from hopgate.store import SessionRow
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from hopgate.store import Approval
 
 CLOCK_SKEW = 30.0  # seconds that a token lives past its `exp`, the leeway of hopgate.identity
-_PEERS = 256  # other peers that a session remembers
-_REDECIDE = 60.0  # seconds between session decisions where a session rule names the hour or the weekday
 
 _log = logging.getLogger("hopgate.sessions")
 
@@ -55,7 +54,7 @@ class Session:
         self._sessions = sessions
         self._rules = sessions.rules.current
         self._decided_at = self.opened_at
-        self._peers: dict[str, tuple[str, float]] = {}  # other peers that may use it: version of the rules, decided when
+        self.peers = Peers(peer, sessions)
         self._operations = self._denied = self._held = 0
         self._saved = (0, 0.0)  # operations that the store knows of, and since when
         self.busy = 0  # operations being decided or waiting for a reviewer
@@ -75,21 +74,6 @@ class Session:
         if self._recording is None:
             raise Unavailable("the session has no recording")
         return self._recording
-
-    def welcomes(self, peer: str) -> bool:
-        """Whether the session may be used from `peer`. It was opened from one; others are let in one by one, by the rules in force."""
-        if peer == self.peer:
-            return True
-        rules = self._sessions.rules.current
-        known, at = self._peers.get(peer, ("", 0.0))
-        return known == rules.version and not (rules.depends_on_time and self._sessions.clock() - at > _REDECIDE)
-
-    def welcome(self, peer: str, decision: Decision) -> None:
-        """Let `peer` in, whose `session` operation was allowed by `decision`. Raises Unavailable."""
-        self.note("session_joined", peer=peer)
-        if len(self._peers) >= _PEERS:
-            self._peers.clear()
-        self._peers[peer] = (decision.version, self._sessions.clock())
 
     @property
     def config(self) -> Config:
@@ -232,7 +216,7 @@ class Session:
             self.end(reason)
             raise Expired(reason)
         rules = sessions.rules.current
-        if rules is not self._rules or (rules.depends_on_time and now - self._decided_at > _REDECIDE):
+        if rules is not self._rules or (rules.depends_on_time and now - self._decided_at > REDECIDE):
             again = decide(sessions.opening(self.view, self.peer), self.principal, self.view, rules)
             if again.effect == "deny" or (again.effect == "hold" and rules is not self._rules):
                 self.end("the session rules no longer allow it")
