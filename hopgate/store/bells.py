@@ -60,6 +60,7 @@ class Bell:
                             os.unlink(name, dir_fd=self._fd)
 
     def close(self) -> None:
+        """Hear and tell nothing any more. May be called again."""
         if self._loop is not None and self._socket is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.remove_reader(self._socket.fileno())
@@ -67,6 +68,7 @@ class Bell:
                 os.unlink(self._name, dir_fd=self._fd)
         if self._socket is not None:
             self._socket.close()
+        self._loop = self._socket = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
