@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from hopgate.asciicast import CAST
 from hopgate.errors import Denied, Unavailable
 from hopgate.flow_format import record_end
 
 MAX_RECORD: Final = 16 << 20  # bytes of one record that is read; a longer one is told, and skipped
-MAX_CAST: Final = 64 << 20
+MAX_CAST: Final = 64 << 20  # bytes of terminals that are played at once
 _DEPTH: Final = 32
 
 
@@ -78,9 +79,26 @@ def recording_path(state: Path, relative: str) -> Path:
     return path
 
 
-def casts(recording: Path) -> tuple[Path, ...]:
-    """The terminals of the session, by name: asciicast files beside its recording."""
-    return tuple(sorted(each for each in recording.parent.glob(f"{recording.stem}*.cast") if each.is_file()))
+def is_terminal(item: Item) -> bool:
+    """Whether it holds the asciicast lines of a terminal."""
+    return isinstance(item, Segment) and CAST in item.metadata
+
+
+def terminals(path: Path) -> tuple[bytes, ...]:
+    """Each terminal of a recording as asciicast v2, `MAX_CAST` bytes of all at most. Reads all of it. Raises Unavailable."""
+    found: dict[Any, list[bytes]] = {}
+    at = total = 0
+    while total < MAX_CAST:
+        page = read(path, at)
+        for item in page.items:
+            if isinstance(item, Segment) and is_terminal(item):
+                lines = [text for _, text, _ in item.messages]
+                found.setdefault(item.metadata[CAST], []).extend(lines)
+                total += sum(map(len, lines))
+        if page.after >= page.size or page.damaged or page.after == at:
+            break
+        at = page.after
+    return tuple(b"".join(lines) for lines in found.values())
 
 
 def read(path: Path, offset: int = 0, *, items: int = 50, budget: int = 4 << 20) -> Reading:

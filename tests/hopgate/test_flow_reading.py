@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hopgate.flow_format import TcpConnection, encode_tcp_flow, tnetstring
+from hopgate.flow_format import TcpConnection, encode_tcp_flow, encode_tcp_message, tnetstring
 from hopgate.flow_reading import BadFlow, decoded, read_flows
 
 CONNECTION = TcpConnection("c", ("127.0.0.1", 1), ("127.0.0.1", 2), "s", ("db", 5), ("10.0.0.1", 5), 1.0)
@@ -59,7 +59,7 @@ def test_deep_values_are_refused() -> None:
 
 
 def record(text: bytes) -> bytes:
-    return encode_tcp_flow(CONNECTION, [(True, text, 2.0)], flow_id="f", created=1.0, metadata={"session": "s"})
+    return encode_tcp_flow(CONNECTION, [encode_tcp_message(True, text, 2.0)], flow_id="f", created=1.0, metadata={"session": "s"})
 
 
 def test_a_file(tmp_path: Path) -> None:

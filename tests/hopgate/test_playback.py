@@ -10,15 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.test import tflow
 
+from hopgate.asciicast import CAST
 from hopgate.errors import Denied
-from hopgate.flow_format import ShownRequest, ShownResponse, TcpConnection, encode_http_flow, encode_tcp_flow, tnetstring
-from hopgate.playback import Exchange, Segment, Skipped, casts, parse, read, recording_path
+from hopgate.flow_format import (
+    ShownRequest,
+    ShownResponse,
+    TcpConnection,
+    encode_http_flow,
+    encode_tcp_flow,
+    encode_tcp_message,
+    tnetstring,
+)
+from hopgate.playback import Exchange, Segment, Skipped, is_terminal, parse, read, recording_path, terminals
 
 ENDS = TcpConnection("c", ("10.0.0.1", 40000), ("127.0.0.1", 5432), "s", ("db", 5432), None, 1.0)
 
 
 def segment(*texts: bytes) -> bytes:
-    return encode_tcp_flow(ENDS, [(True, text, 5.0) for text in texts], flow_id="f", created=1.0, metadata={"segment": 1})
+    return encode_tcp_flow(ENDS, [encode_tcp_message(True, text, 5.0) for text in texts], flow_id="f", created=1.0, metadata={"segment": 1})
 
 
 def exchange() -> bytes:
@@ -91,8 +100,14 @@ def test_only_recordings_are_read(tmp_path: Path, relative: str) -> None:
         recording_path(tmp_path, relative)
 
 
-def test_terminals_lie_beside_their_recording(tmp_path: Path) -> None:
+def test_terminals_are_gathered_from_their_recording(tmp_path: Path) -> None:
     path = tmp_path / "s1.mitm"
-    for name in ("s1.mitm", "s1-2.cast", "s1-1.cast", "s2-1.cast"):
-        (tmp_path / name).write_text("")
-    assert [each.name for each in casts(path)] == ["s1-1.cast", "s1-2.cast"]
+    flows = [(b"a1", {CAST: 1}), (b"said", {}), (b"b1", {CAST: 2}), (b"a2", {CAST: 1})]
+    path.write_bytes(
+        b"".join(
+            encode_tcp_flow(ENDS, [encode_tcp_message(False, text, 5.0)], flow_id="f", created=1.0, metadata=metadata)
+            for text, metadata in flows
+        )
+    )
+    assert terminals(path) == (b"a1a2", b"b1")
+    assert [is_terminal(item) for item in read(path).items] == [True, False, True, True]

@@ -11,9 +11,8 @@ from starlette.responses import FileResponse, Response
 
 from hopgate.console.call import Call, Malformed, Missing
 from hopgate.console.pages.sessions import find
-from hopgate.errors import Denied
 from hopgate.history import SessionFound, view
-from hopgate.playback import MAX_CAST, casts, read, recording_path
+from hopgate.playback import is_terminal, read, recording_path, terminals
 
 SHOWN: Final = 50
 
@@ -25,18 +24,18 @@ async def replay(call: Call) -> Response:
     await call.desk.services.ledger.durable()
     offset = _number(call.query.get("offset", "0"))
     reading = await asyncio.to_thread(read, path, offset, items=SHOWN)
-    terminals = [(number, each.name) for number, each in enumerate(casts(path))]
+    shells = await asyncio.to_thread(terminals, path) if found.kind == "ssh" else ()
     following = f"/sessions/{found.id}/replay?{urlencode({'offset': reading.after})}" if reading.after < reading.size else ""
     return call.page(
         "replay.html",
         session=found,
-        items=reading.items,
+        items=[item for item in reading.items if not is_terminal(item)],
         damaged=reading.damaged if not found.live else "",
         after=reading.after,
         size=reading.size,
         offset=offset,
         following=following if not reading.damaged else "",
-        terminals=terminals,
+        terminals=[(number, f"Terminal {number + 1}") for number in range(len(shells))],
     )
 
 
@@ -45,20 +44,20 @@ async def more(call: Call) -> Response:
     found, path = await _recording(call)
     offset = _number(call.query.get("offset", "0"))
     reading = await asyncio.to_thread(read, path, offset, items=SHOWN)
-    return call.page("_replay_more.html", session=found, items=reading.items, after=reading.after)
+    return call.page(
+        "_replay_more.html", session=found, items=[item for item in reading.items if not is_terminal(item)], after=reading.after
+    )
 
 
 async def cast(call: Call) -> Response:
     """One terminal as asciicast, for the player."""
     found, path = await _recording(call)
     number = _number(call.path("number"))
-    terminals = casts(path)
-    if number >= len(terminals):
+    shells = await asyncio.to_thread(terminals, path)
+    if number >= len(shells):
         raise Missing("there is no such terminal")
-    if terminals[number].stat().st_size > MAX_CAST:
-        raise Denied("the terminal's recording is too long to be played here: export it")
-    view(call.desk.services.ledger.append, call.principal, "terminal", session=found.id, file=terminals[number].name)
-    return FileResponse(terminals[number], media_type="application/x-asciicast")
+    view(call.desk.services.ledger.append, call.principal, "terminal", session=found.id, number=number)
+    return Response(shells[number], media_type="application/x-asciicast")
 
 
 async def export(call: Call) -> Response:

@@ -14,7 +14,7 @@ from mitmproxy.test import tflow
 from hopgate.asciicast import Cast
 from hopgate.cli import replaying
 from hopgate.cli.replay_text import Piece, pieces
-from hopgate.flow_format import ShownMessage, ShownRequest, ShownResponse, encode_http_flow, encode_tcp_flow
+from hopgate.flow_format import ShownMessage, ShownRequest, ShownResponse, encode_http_flow, encode_tcp_flow, encode_tcp_message
 from hopgate.flow_reading import BadFlow
 from tests.hopgate.cli.conftest import Hopgate
 from tests.hopgate.cli.test_sessions import rows as rows  # a fixture
@@ -25,7 +25,7 @@ RECORDING = "recordings/2030/01/01/s1.mitm"
 
 def tcp(*messages: tuple[bool, bytes], **metadata: Any) -> bytes:
     timed = [(from_client, text, 10.0 + index) for index, (from_client, text) in enumerate(messages)]
-    return encode_tcp_flow(CONNECTION, timed, flow_id="f", created=1.0, metadata=metadata)
+    return encode_tcp_flow(CONNECTION, [encode_tcp_message(*each) for each in timed], flow_id="f", created=1.0, metadata=metadata)
 
 
 def terminal(number: int, *shown: bytes) -> list[bytes]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hopgate.approvals import Approvals
+from hopgate.asciicast import CAST
 from hopgate.config import Config, load_config
-from hopgate.flow_format import TcpConnection, encode_tcp_flow
+from hopgate.flow_format import TcpConnection, encode_tcp_flow, encode_tcp_message
 from hopgate.ledger import Ledger, ledger_key
 from hopgate.store import SessionRow, Store
 from rules.model import Exact, Hold, Principal
@@ -102,18 +103,17 @@ class Past:
             await self.end(name)
         return name
 
-    async def record(self, session: str, *messages: tuple[bool, bytes]) -> Path:
-        """What a relay would have recorded; gives the file."""
+    async def record(self, session: str, *messages: tuple[bool, bytes], **metadata: Any) -> None:
+        """What a relay would have recorded."""
         row = await self.store.find_session(session)
         assert row is not None
         path = self.config.state / row.recording
         path.parent.mkdir(parents=True, exist_ok=True)
         now = time.time()
         ends = TcpConnection("c", ("10.1.2.3", 40000), ("127.0.0.1", 15432), "s", ("db", 5432), None, now)
-        said = [(client, text, now + number / 10) for number, (client, text) in enumerate(messages)]
+        said = [encode_tcp_message(client, text, now + number / 10) for number, (client, text) in enumerate(messages)]
         with path.open("ab") as file:
-            file.write(encode_tcp_flow(ends, said, flow_id=session, created=now, metadata={"session": session}))
-        return path
+            file.write(encode_tcp_flow(ends, said, flow_id=session, created=now, metadata={"session": session, **metadata}))
 
     async def end(self, session: str, reason: str = "the client left") -> None:
         self.ledger.append("session_closed", session=session, reason=reason, operations=1)
@@ -193,7 +193,7 @@ async def fill(past: Past) -> None:
     deployer = agent("deploy\u202ebot", issuer="local")
     ssh = await past.session(deployer, "build-1", "ssh")
     past.operation(ssh, 1, "ssh", "shell", rule="agents-may-open")
-    terminal = await past.record(ssh, (True, b"shell with a terminal of 80 columns and 24 rows"))
+    await past.record(ssh, (True, b"shell with a terminal of 80 columns and 24 rows"))
     lines = ("$ uptime\r\n", " 09:14:02 up 41 days,  load average: 0.08, 0.03, 0.01\r\n", "$ systemctl status nginx\r\n")
     lines += (
         "\x1b[1;32m●\x1b[0m nginx.service - A high performance web server\r\n",
@@ -201,7 +201,7 @@ async def fill(past: Past) -> None:
         "$ ",
     )
     events = [f'[{number * 0.6:.1f}, "o", {json.dumps(line)}]\n' for number, line in enumerate(lines, 1)]
-    terminal.with_name(f"{ssh}-1.cast").write_text('{"version": 2, "width": 80, "height": 14}\n' + "".join(events))
+    await past.record(ssh, *((False, line.encode()) for line in ('{"version": 2, "width": 80, "height": 14}\n', *events)), **{CAST: 1})
     await past.hold(
         deployer,
         ssh,
