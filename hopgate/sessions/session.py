@@ -18,7 +18,7 @@ from hopgate.grants import SessionGrant, grant_session
 from hopgate.sessions.limits import Allowance
 from hopgate.sessions.peers import REDECIDE, Peers
 from hopgate.sessions.permit import Passed, Permit
-from hopgate.sessions.told import card_facts, decision_fields, refusal_of
+from hopgate.sessions.told import card_facts, decision_fields, refusal_of, session_row
 from hopgate.store import SessionRow
 from rules.decide import decide
 from rules.explain import explain
@@ -362,25 +362,7 @@ class Session:
         self._grant = grant_session(self.id, self.principal, self.view.name)
 
     def _row(self) -> SessionRow:
-        return SessionRow(
-            id=self.id,
-            issuer=self.principal.issuer,
-            subject=self.principal.subject,
-            connection=self.view.name,
-            kind=self.view.kind,
-            process=self._sessions.ledger.process,
-            opened_at=self.opened_at,
-            peer=self.peer,
-            groups=tuple(sorted(self.principal.groups)),
-            run=self.principal.run,
-            token_id=self.principal.token_id,
-            recording=str(self.recording.path.relative_to(self._sessions.config.state)),
-            operations=self._operations,
-            denied=self._denied,
-            held=self._held,
-            bytes=self.allowance.bytes,
-            active_at=self.used_at,
-        )
+        return session_row(self, self._sessions.ledger.process, (self._operations, self._denied, self._held))
 
     async def save(self, every: float = 0.0) -> None:
         """Let the store know what happened, at most once in `every` seconds. Raises Unavailable."""

@@ -1,13 +1,16 @@
-"""Decisions told: as fields of a ledger line, and as what a refused caller reads."""
+"""Decisions and sessions told: as fields of a ledger line, as what a refused caller reads, as a row of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hopgate.store import Approval
+from hopgate.store import Approval, SessionRow
 from rules.model import UNKNOWN, Decision, Operation
+
+if TYPE_CHECKING:
+    from hopgate.sessions.session import Session
 
 _TITLE: Final = 512  # characters of an operation's title in the ledger
 _ENDED: Final = {
@@ -83,3 +86,27 @@ def refusal_of(decision: Decision, approval: Approval) -> Decision:
     words = _ENDED.get(approval.state, f"the approval is {approval.state}")
     guidance = f": {approval.comment}" if approval.comment else ""
     return replace(decision, effect="deny", message=f"{words}{guidance} ({approval.id})", approval=approval.id)
+
+
+def session_row(session: Session, process: str, counts: tuple[int, int, int]) -> SessionRow:
+    """What the store knows of a session. `counts`: its operations, and how many of them were denied and held."""
+    operations, denied, held = counts
+    return SessionRow(
+        id=session.id,
+        issuer=session.principal.issuer,
+        subject=session.principal.subject,
+        connection=session.view.name,
+        kind=session.view.kind,
+        process=process,
+        opened_at=session.opened_at,
+        peer=session.peer,
+        groups=tuple(sorted(session.principal.groups)),
+        run=session.principal.run,
+        token_id=session.principal.token_id,
+        recording=str(session.recording.path.relative_to(session.config.state)),
+        operations=operations,
+        denied=denied,
+        held=held,
+        bytes=session.allowance.bytes,
+        active_at=session.used_at,
+    )

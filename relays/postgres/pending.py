@@ -54,8 +54,21 @@ class Pending:
         self.segment = 0  # counts Query and Sync messages sent
         self.unsynced = False  # extended messages were sent since the last of them
         self.skipping = False  # the target ignores what comes before the next Sync
+        self._pieces: list[bytes] = []  # of a message that has not come whole
+        self._have = self._need = 0
+        self._skip = 0  # bytes of a message that is forwarded before it has come whole
         self.learned: Callable[[Reply], None] | None = None  # a statement was answered as a whole
         self.counted: Callable[[str, Mapping[str, int]], None] | None = None  # values were hidden in the answer to an operation
+
+    @property
+    def between(self) -> bool:
+        """The client has been sent whole messages only: another one may be put in."""
+        return not self._skip
+
+    @property
+    def partial(self) -> bool:
+        """A message of the target's has not come whole."""
+        return bool(self._skip or self._need or self._pieces)
 
     @property
     def idle(self) -> bool:

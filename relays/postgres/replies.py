@@ -52,10 +52,7 @@ class Replies(Pending):
         self.secrets: Secrets | None = None  # what must not come back, whatever the rules say
         self.judged: Judged | None = None  # of the last statement with masks: what comes later may still be about it
         self.changed: Callable[[bytes, bytes], None] | None = None  # a ParameterStatus
-        self._pieces: list[bytes] = []  # of a message that has not come whole
-        self._have = self._need = 0
         self._suspicious = False  # some spelling of a secret stands in what is scanned
-        self._skip = 0  # bytes of a message that is forwarded before it has come whole
         self._handlers: dict[int, Callable[[bytes, int, int], bytes | None]] = {
             ord("1"): self._made,
             ord("2"): self._made,
@@ -75,16 +72,6 @@ class Replies(Pending):
             ord("H"): self._copy_out,
             ord("c"): self._copy_done,
         }
-
-    @property
-    def between(self) -> bool:
-        """The client has been sent whole messages only: another one may be put in."""
-        return not self._skip
-
-    @property
-    def partial(self) -> bool:
-        """A message of the target's has not come whole."""
-        return bool(self._skip or self._need or self._pieces)
 
     # --- what comes
 

@@ -33,11 +33,15 @@ class Nothing(Struct, forbid_unknown_fields=True):
 
 
 class ApprovalsQuery(Struct, forbid_unknown_fields=True):
+    """Which approvals: those in one state, or all."""
+
     state: Literal["", "pending", "approved", "denied", "expired", "withdrawn", "consumed", "cancelled"] = "pending"
     limit: Limit = 100
 
 
 class SessionsQuery(Struct, forbid_unknown_fields=True):
+    """Which sessions: every filter that is given must match."""
+
     principal: Word = ""
     run: Word = ""
     connection: Word = ""
@@ -53,11 +57,15 @@ class SessionsQuery(Struct, forbid_unknown_fields=True):
 
 
 class PageQuery(Struct, forbid_unknown_fields=True):
+    """Which page: `after` is the cursor that the one before gave."""
+
     after: Cursor = ""
     limit: Limit = 200
 
 
 class HopsQuery(Struct, forbid_unknown_fields=True):
+    """The window: hops between two moments."""
+
     since: Seconds = 0.0
     until: Seconds | None = None
 
@@ -80,6 +88,8 @@ class KillBody(Struct, forbid_unknown_fields=True):
 
 
 class LockQuery(Struct, forbid_unknown_fields=True):
+    """One lock."""
+
     kind: Literal["subject", "run", "connection", "all"]
     value: Word = ""
 
@@ -98,18 +108,24 @@ class ExplainBody(Struct, forbid_unknown_fields=True):
 
 
 class Me(Struct):
+    """Who the caller is, and what he may do."""
+
     principal: str
     groups: list[str]
     roles: list[str]
 
 
 class Requirement(Struct):
+    """What one hold rule asks for."""
+
     rule: str
     reviewers: list[str]
     quorum: int
 
 
 class Vote(Struct):
+    """What one reviewer said."""
+
     identity: str
     verdict: str
     scope: str
@@ -118,6 +134,8 @@ class Vote(Struct):
 
 
 class Approval(Struct):
+    """A held operation and what became of it."""
+
     id: str
     state: str
     version: int
@@ -147,6 +165,8 @@ class Approval(Struct):
 
 
 class Event(Struct):
+    """One line of a ledger."""
+
     cursor: str
     at: float
     event: str
@@ -165,6 +185,8 @@ class Event(Struct):
 
 
 class Seen(Struct):
+    """How often this very operation was asked for before, and how that ended."""
+
     requested: int
     approved: int
     denied: int
@@ -173,6 +195,8 @@ class Seen(Struct):
 
 
 class Progress(Struct):
+    """How far one hold rule's quorum is."""
+
     rule: str
     reviewers: list[str]
     quorum: int
@@ -192,6 +216,8 @@ class Card(Struct):
 
 
 class Session(Struct):
+    """A session, and what was counted in it."""
+
     id: str
     principal: str
     connection: str
@@ -212,6 +238,8 @@ class Session(Struct):
 
 
 class Approvals(Struct):
+    """The approvals that were asked for."""
+
     approvals: list[Approval]
 
 
@@ -230,10 +258,14 @@ class Events(Struct):
 
 
 class Killed(Struct):
+    """The sessions that were ended."""
+
     sessions: list[str]
 
 
 class Lock(Struct):
+    """Who is locked out, by whom and why."""
+
     kind: str
     value: str
     by: str
@@ -242,10 +274,14 @@ class Lock(Struct):
 
 
 class Locks(Struct):
+    """All locks."""
+
     locks: list[Lock]
 
 
 class Rule(Struct):
+    """A rule, and how often it had a say."""
+
     rule: str
     loaded: bool
     effect: str
@@ -269,6 +305,8 @@ class Rules(Struct):
 
 
 class Explained(Struct):
+    """What would be decided, and by which rules."""
+
     effect: str
     rules: list[str]
     message: str
@@ -279,6 +317,8 @@ class Explained(Struct):
 
 
 class Hop(Struct):
+    """One principal's way to one connection."""
+
     principal: str
     connection: str
     first_seen: float
@@ -292,6 +332,8 @@ class Hop(Struct):
 
 
 class Hops(Struct):
+    """The hops of a window."""
+
     since: float
     until: float
     hops: list[Hop]

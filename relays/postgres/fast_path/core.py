@@ -16,14 +16,16 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Any, Final
 
+from relays.postgres.fast_path.binds import SHOWN_TEXT, binary, bind_ends, values_shown
+
+__all__ = ["CUT", "LONGEST_TEXT", "MOST_ENTRIES", "RECORD_BYTES", "SHOWN_TEXT", "Core", "Entry", "readable", "row_shown", "runs_of"]
+
 LONGEST_TEXT: Final = 2_000  # bytes of a Query that is looked up, its NUL included
 MOST_ENTRIES: Final = 512
 RECORD_BYTES: Final = 64 << 10  # of messages for the recording, before `full` is called
-SHOWN_TEXT: Final = 1_024  # bytes of a bound value that the recording shows
 CUT: Final = b"\n[cut]\n"
 
 _RUN: Final = re.compile(rb"(?<=[ =<>(,\t\n])[0-9]{1,9}(?=[ ;),\t\n]|\Z)")  # digits that are a token of their own, and fit an int4
-_UINT16: Final = Struct("!H").unpack_from
 _INT32: Final = Struct("!i").unpack_from
 _QUERY, _BIND, _DESCRIPTION, _NO_DATA, _ROW, _COMPLETE, _SUSPENDED = b"QBTnDCs"
 _DESCRIBE_PORTAL: Final = b"D\0\0\0\x06P\0"
@@ -188,7 +190,7 @@ class Core:
             return None
         statement = self._statements.get(data[bind + 6 : end])
         entry = None if statement is None else statement.fast
-        if entry is None or entry.generation != self.generation or _bind_ends(data, end + 1, stop) != stop:
+        if entry is None or entry.generation != self.generation or bind_ends(data, end + 1, stop) != stop:
             return None
         at = stop
         described = data.startswith(_DESCRIBE_PORTAL, at)
@@ -197,7 +199,7 @@ class Core:
             return None
         if not data.startswith(_SYNC, at + 10):
             return None
-        if entry.show is None and _binary(data, end + 1):
+        if entry.show is None and binary(data, end + 1):
             return None
         return (entry, described, not described and entry.exact, statement), at + 15
 
@@ -210,7 +212,7 @@ class Core:
             if statement is None:
                 self._say(True, data[at + 5 : stop - 1], now)
             else:
-                shown = _values_shown(data, at, stop)
+                shown = values_shown(data, at, stop)
                 self._say(True, entry.show(data[at + 5 : stop]) if shown is None else entry.text + shown, now)
                 self.bound = True
             out += (data[at:stop], _DESCRIBE_PORTAL if injected else b"", data[stop:after])
@@ -341,57 +343,6 @@ def _blanked(text: bytes, free: bytes) -> bytes:
         return b"\0" if number < len(free) and free[number] == 1 else found.group()
 
     return _RUN.sub(blank, text)
-
-
-def _bind_ends(data: bytes, at: int, stop: int) -> int:
-    """Where a Bind message ends whose names end before `at`; -1 where it does not hold what it says."""
-    formats, at = _formats_end(data, at, stop)
-    if at < 0 or at + 2 > stop:
-        return -1
-    count: int = _UINT16(data, at)[0]
-    if formats > 1 and formats != count:
-        return -1
-    at += 2
-    for _ in range(count):
-        if at + 4 > stop or (length := int(_INT32(data, at)[0])) < -1:
-            return -1
-        at += 4 + max(length, 0)
-    return _formats_end(data, at, stop)[1]
-
-
-def _formats_end(data: bytes, at: int, stop: int) -> tuple[int, int]:
-    """How many format codes stand at `at`, and where they end; -1 where they do not, or one is neither text (0) nor binary (1)."""
-    if at + 2 > stop:
-        return 0, -1
-    count: int = _UINT16(data, at)[0]
-    end = at + 2 + 2 * count
-    if end > stop or any(data[at + 2 : end : 2]) or any(code > 1 for code in data[at + 3 : end : 2]):
-        return 0, -1
-    return count, end
-
-
-def _binary(data: bytes, at: int) -> bool:
-    """Whether any of the format codes at `at` is that of the binary format."""
-    return any(data[at + 2 : at + 2 + 2 * int(_UINT16(data, at)[0])])
-
-
-def _values_shown(data: bytes, bind: int, stop: int) -> bytes | None:
-    """The values of a Bind message, a line each; None where one is in binary format."""
-    at = data.index(0, bind + 6, stop) + 1
-    if _binary(data, at):
-        return None
-    at += 2 + 2 * int(_UINT16(data, at)[0])
-    count: int = _UINT16(data, at)[0]
-    at += 2
-    lines = []
-    for index in range(count):
-        length: int = _INT32(data, at)[0]
-        at += 4
-        value = data[at : at + max(length, 0)]
-        shown = b"NULL" if length < 0 else value[:SHOWN_TEXT].replace(b"\n", b"\\n")  # no value may look like another line
-        lines.append(b"\n-- $%d = %b" % (index + 1, shown))
-        at += len(value)
-    return b"".join(lines)
 
 
 def row_shown(body: bytes) -> bytes:
