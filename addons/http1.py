@@ -105,6 +105,8 @@ def _send_closing(self: _http1.Http1Client, event: HttpEvent) -> layer.CommandGe
     if isinstance(event, RequestHeaders) and not event.end_stream:
         request = event.request.copy()
         request.headers["Connection"] = "close"
+        if "content-length" not in request.headers and "transfer-encoding" not in request.headers:
+            request.headers["Transfer-Encoding"] = "chunked"  # from HTTP/2: mitmproxy would send the body with nothing around it
         event = RequestHeaders(event.stream_id, request, event.end_stream, event.replay_flow)
     yield from _client_send(self, event)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from addons.destinations import PinnedHost
 
 _CALLERS: Final = frozenset({b"authorization", b"cookie"})
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CONDITIONAL: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range", b"range", b"if-match", b"if-unmodified-since"})
 _WITHHELD: Final = frozenset(
     {
@@ -45,6 +46,9 @@ def inject(flow: http.HTTPFlow, exchange: Exchange, pin: PinnedHost) -> None:
         fields = (*fields, *((header.encode(), value.encode()) for header, value in lease.headers.items()))
         if lease.query:
             request.data.path = _with_query(request.data.path, lease.query)
+    if request.data.content and not any(name.lower() in _FRAMING for name, _ in fields):
+        # HTTP/2 needs none; without one an HTTP/1 target takes the body for its next request, which nobody judged
+        fields = (*fields, (b"Content-Length", b"%d" % len(request.data.content)))
     request.headers.fields = fields
     request.data.scheme = route.scheme.encode()
     request.data.host = pin

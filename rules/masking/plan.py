@@ -60,13 +60,17 @@ class Plan:
     def headers(self, fields: Fields) -> tuple[tuple[tuple[bytes, bytes], ...], Mapping[str, int]]:
         """Mask header fields: whole values by name, parts by detectors and known secrets, parameters of URLs in them by name."""
         named = self._headers
-        suspicious = bool(self._scanner) and self._scanner.narrowed(b"\n".join([value for _, value in fields])) is not None
+        suspicious = bool(self._scanner) and self._scanner.narrowed(b"\n".join([part for field in fields for part in field])) is not None
         names = [name.decode("latin-1").lower() for name, _ in fields]
         if not suspicious and not (named and any(named[name] for name in names)) and not self._query:
             return tuple(fields), _NOTHING
         counts = Counts()
-        masked = tuple((field[0], self._header(name, field, counts)) for name, field in zip(names, fields, strict=True))
+        masked = tuple((self._name(field[0], counts), self._header(name, field, counts)) for name, field in zip(names, fields, strict=True))
         return masked, counts
+
+    def _name(self, name: bytes, counts: Counts) -> bytes:
+        """A field's name, unless a secret stands in it: what takes its place must be a token (RFC 9110 section 5.1)."""
+        return name if not self._scanner or self._scanner.mask(name, counts) is name else b"X-Redacted"
 
     def _header(self, name: str, field: tuple[bytes, bytes], counts: Counts) -> bytes:
         value = field[1]

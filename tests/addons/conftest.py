@@ -26,7 +26,8 @@ rules:
 """
 
 
-def configuration(origin: Origin, secure: Origin, certificate: Path) -> str:
+def configuration(origin: Origin, secure: Origin, certificate: Path, older: Origin | None = None) -> str:
+    port = older.port if older is not None else 1
     return f"""
 approvals: {{http_wait: 1s, timeout: 60s}}
 connections:
@@ -39,6 +40,7 @@ connections:
   - {{name: misnamed, kind: http, hosts: ["misnamed.test:443"], target: "https://127.0.0.1:{secure.port}", ca: "{certificate}"}}
   - {{name: closed, kind: http, hosts: ["closed.test:80"], target: "http://127.0.0.1:{origin.port}"}}
   - {{name: dead, kind: http, hosts: ["dead.test:80"], target: "http://127.0.0.1:1"}}
+  - {{name: older, kind: http, hosts: ["older.test:443"], target: "https://localhost:{port}", ca: "{certificate}"}}
 """
 
 
@@ -62,19 +64,27 @@ def secure_origin(certificate: tuple[Path, Path]) -> Iterator[Origin]:
 
 
 @pytest.fixture(scope="session")
+def older_origin(certificate: tuple[Path, Path]) -> Iterator[Origin]:
+    """TLS, and HTTP/1.1 only."""
+    found = Origin(tls_context(certificate[1], "http/1.1"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
 def shared_gateway(
-    tmp_path_factory: pytest.TempPathFactory, origin: Origin, secure_origin: Origin, certificate: tuple[Path, Path]
+    tmp_path_factory: pytest.TempPathFactory, origin: Origin, secure_origin: Origin, older_origin: Origin, certificate: tuple[Path, Path]
 ) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("gateway"), configuration(origin, secure_origin, certificate[0]), RULES)
+    gateway = Gateway(tmp_path_factory.mktemp("gateway"), configuration(origin, secure_origin, certificate[0], older_origin), RULES)
     gateway.start()
     yield gateway
     gateway.stop()
 
 
 @pytest.fixture
-def gateway(shared_gateway: Gateway, origin: Origin, secure_origin: Origin) -> Gateway:
+def gateway(shared_gateway: Gateway, origin: Origin, secure_origin: Origin, older_origin: Origin) -> Gateway:
     """The shared gateway, with origins that have seen nothing yet."""
-    for target in (origin, secure_origin):
+    for target in (origin, secure_origin, older_origin):
         target.answers.clear()
         target.clear()
     return shared_gateway

@@ -92,6 +92,14 @@ def test_the_injected_secret_never_comes_back(gateway: Gateway, origin: Origin, 
         assert shown[start : start + 12] not in reply.body
 
 
+def test_the_injected_secret_does_not_come_back_as_the_name_of_a_header(gateway: Gateway, origin: Origin) -> None:
+    origin.answers["/named"] = response(b"ok", headers=b"X-" + SECRET.encode() + b": 1\r\nX-Other: 2\r\n")
+    reply = gateway.get("http://api.test/named")
+    assert (reply.status, reply.headers["x-redacted"], reply.headers["x-other"]) == (200, "1", "2")
+    assert SECRET.encode() not in reply.raw
+    assert SECRET.encode() not in gateway.everything_written()
+
+
 def test_what_described_the_bytes_goes_when_they_change(gateway: Gateway, origin: Origin) -> None:
     headers = b'ETag: "1"\r\nDigest: x\r\nContent-MD5: x\r\nRepr-Digest: x\r\nSignature: x\r\nX-Other: y\r\n'
     changed = get(gateway, origin, json_response(DOCUMENT, headers)).headers

@@ -152,6 +152,19 @@ def test_http2_has_the_same_walls(gateway: Gateway, secure_origin: Origin, reque
     assert secure_origin.requests == []
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_body_without_a_length_is_no_second_request_of_an_http1_target(gateway: Gateway, older_origin: Origin, method: str) -> None:
+    """HTTP/2 needs no Content-Length; mitmproxy would send the body to an HTTP/1 target with nothing around it."""
+    hidden = b"GET /admin/x HTTP/1.1\r\nHost: older.test\r\n\r\n"
+    client = Http2(gateway, "older.test:443")
+    assert client.request(*fields("/items/1", authority="older.test", method=method), body=hidden)[0] == 200
+    ((path, request),) = older_origin.requests
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert (path, body) == ("/items/1", hidden)
+    assert b"content-length: %d" % len(hidden) in head.lower()
+    assert bytes(older_origin.seen).count(b"/admin/x") == 1
+
+
 def test_http2_trailers_are_refused(gateway: Gateway, secure_origin: Origin) -> None:
     client = Http2(gateway, "tunnel.test:443")
     assert client.request(*fields("/items/1", method="POST"), body=b"{}", trailers=(("x-admin", "yes"),))[0] == 400
