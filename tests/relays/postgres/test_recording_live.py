@@ -12,7 +12,9 @@ from mitmproxy.io import FlowReader
 
 from hopgate.verify import verify_state
 from playground.postgres import Postgres
+from relays.postgres import codec
 from tests.relays.postgres.live import REVIEWER, RULES, Gateway, gateway
+from tests.relays.postgres.test_conversations_live import cancel, raw_login, until
 from tests.relays.postgres.test_live import sqlstate
 
 pytestmark = pytest.mark.peer
@@ -89,19 +91,17 @@ async def test_refused_and_held_statements_are_recorded_with_what_became_of_them
 @pytest.mark.parametrize("how", ["cancels", "goes away", "is killed"])
 async def test_what_is_held_when_its_session_ends_is_recorded(postgres: Postgres, tmp_path: Path, how: str) -> None:
     async with gateway(tmp_path, postgres) as world:
-        found = await psycopg.AsyncConnection.connect(world.dsn(), autocommit=True)
-        running = asyncio.ensure_future(found.execute("DELETE FROM orders -- never decided"))
+        reader, writer = await raw_login(world)
+        key = next(codec.BackendKeyData.parse(body) for kind, body in await until(reader, "Z") if kind == "K")
+        writer.write(codec.Query(b"DELETE FROM orders -- never decided").build())
         approval = await world.pending()
         if how == "cancels":
-            await found.cancel_safe()
-        elif how == "goes away":
-            await found.close()
-        else:
+            await cancel(world, key.pid, key.secret)
+            await until(reader, "Z")
+        elif how == "is killed":
             for session in list(world.services.sessions._live):
                 session.end("killed by an operator")
-        with pytest.raises(psycopg.Error):
-            await running
-        await found.close()
+        writer.close()
         await world.quiet()
         messages = said(world)
     at = messages.index((True, "DELETE FROM orders -- never decided"))
