@@ -21,6 +21,7 @@ from rules.sql import deep_json
 
 _NAMES: Final = {"darwin": "libpg_query.dylib", "win32": "pg_query.dll"}
 MAX_TREE: Final = 64 << 20  # bytes of JSON; 1 MiB of `1,` gives 45 MB
+MAX_DEEP_TREE: Final = 4 << 20  # of one that is too deep for the usual decoder; a chain of 2,000 operators gives 0.5 MB
 
 
 class SyntaxRefused(ValueError):
@@ -106,4 +107,6 @@ def _decoded(tree: bytes) -> Any:
     try:
         return _decode(tree)
     except RecursionError:
+        if len(tree) > MAX_DEEP_TREE:
+            raise
         return deep_json.decode(tree)  # some ten times slower
