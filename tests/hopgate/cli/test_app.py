@@ -15,7 +15,8 @@ from tests.hopgate.cli.conftest import Hopgate
 COMMANDS = (
     *((name,) for name in ("up", "check", "explain", "unlock", "verify", "replay", "env", "doctor", "watch")),
     ("console", "login"),
-    *(("token", name) for name in ("issue", "exchange", "revoke")),
+    *(("token", name) for name in ("issue", "exchange", "ssh-cert", "revoke")),
+    *(("ssh", name) for name in ("known-hosts", "config")),
     *(("secrets", name) for name in ("set", "list", "rotate", "delete")),
     *(("approvals", name) for name in ("list", "show", "approve", "deny", "watch")),
     *(("sessions", name) for name in ("list", "show", "kill", "export")),
