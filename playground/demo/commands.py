@@ -40,14 +40,15 @@ REPORT: Final = b"all well\n"
 
 _CODE = """Now the host. ssh asks for a password, which is the token.
 ```python
-import json, os, subprocess
+import json, os, subprocess, tempfile
 def run(words, line, note, given=None):
     done = subprocess.run(words, input=given, capture_output=True, timeout=80, env={**os.environ, "SSH_ASKPASS_REQUIRE": "force"})
     text = (done.stdout + done.stderr).decode(errors="replace")
     hop = {"client": words[0], "request": line, "status": done.returncode, "text": text, "note": note}
     print("HOP " + json.dumps(hop), flush=True)
 
-with open("report.txt", "wb") as file:
+place = tempfile.mkdtemp()
+with open(place + "/report.txt", "wb") as file:
     file.write(%(report)r)
 %(calls)s
 ```"""
@@ -60,7 +61,7 @@ def message(options: Sequence[str], address: str, real: Sequence[str], real_addr
         line = each.line.format(srv=srv)
         if line.startswith("put "):
             words = ["sftp", "-o", "BatchMode=no", "-b", "-", *options, address]
-            calls.append(f"run({words!r}, {line!r}, {each.note!r}, b'put report.txt {line[4:]}\\n')")
+            calls.append(f"run({words!r}, {line!r}, {each.note!r}, ('put ' + place + '/report.txt {line[4:]}\\n').encode())")
         else:
             words = ["ssh", *(real if each.direct else options), real_address if each.direct else address, line]
             calls.append(f"run({words!r}, {line!r}, {each.note!r})")

@@ -100,7 +100,8 @@ def _kept(report: Report, stage: DatabaseStage, output: str) -> None:
     files = {path: path.read_bytes() for path in stage.gateway.rglob("*") if path.is_file()}
     holding = [str(path.relative_to(stage.base)) for path, data in files.items() if any(form.encode() in data for form in forms)]
     report.check(not holding, "it is in none of the gateway's files", ", ".join(holding))
-    told = b"".join(data for path, data in files.items() if path.suffix == ".mitm")
+    sessions = {row["id"] for row in json.loads(stage.hopgate("sessions", "list", "--connection", CONNECTION, "--json"))}
+    told = b"".join(data for path, data in files.items() if path.suffix == ".mitm" and path.stem in sessions)
     ran = [each.sql for each in QUERIES if each.arrives]
     missing = [text for text in ran if text.encode() not in told]
     refused, count = sum(each.verdict == "denied" for each in QUERIES), told.count(b"REFUSED ")
