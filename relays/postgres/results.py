@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from relays.postgres.codec import Report
+from relays.postgres.fast_path.core import CUT, row_shown
 
 HEAD_BYTES: Final = 65_536
 
@@ -31,7 +32,7 @@ class Head:
 
     def row(self, body: bytes) -> None:
         """One DataRow's body."""
-        self._add(_line(body))
+        self._add(row_shown(body))
 
     def copy(self, data: bytes) -> None:
         """One CopyData's body."""
@@ -39,7 +40,7 @@ class Head:
 
     def _add(self, line: bytes) -> None:
         if len(line) > self.left:
-            self._parts.append(line[: self.left] + b"\n[cut]\n")
+            self._parts.append(line[: self.left] + CUT)
             self.left = 0
         else:
             self._parts.append(line)
@@ -55,28 +56,3 @@ class Head:
     def failed(self, report: Report) -> None:
         """A result has ended in an error: the code alone, for a text may quote what is masked."""
         self.end(b"ERROR " + report.get(b"C"))
-
-
-def _line(body: bytes) -> bytes:
-    """The values of a row, tab between them; NULL as \\N, what is no text in hex."""
-    found = []
-    at = 2
-    end = len(body)
-    while at + 4 <= end:
-        length = int.from_bytes(body[at : at + 4], "big", signed=True)
-        at += 4
-        if length < 0:
-            found.append(b"\\N")
-            continue
-        value = body[at : at + length]
-        at += length
-        found.append(value if value.isascii() and b"\0" not in value else _readable(value))
-    return b"\t".join(found) + b"\n"
-
-
-def _readable(value: bytes) -> bytes:
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return b"\\x" + value.hex().encode()
-    return value if text.isprintable() else b"\\x" + value.hex().encode()
