@@ -83,7 +83,7 @@ def decide(_: Bench) -> Iterator[Line]:
     def alone() -> None:
         request_operation(HttpFacts("GET", "http", "billing.internal", 80, "/v1/customers?page=2", headers, b""))
 
-    took, facts = _median(once) * 1e6, _median(alone) * 1e6
+    took, facts = median(once) * 1e6, median(alone) * 1e6
     yield Line(
         f"decide with {len(loaded.rules)} rules (facts of the request: {facts:.1f} us more)",
         f"{took - facts:.1f} us",
@@ -106,7 +106,7 @@ def mask(_: Bench) -> Iterator[Line]:
     masked = plan.body("application/json", data)
     if sum(masked.counts.values()) != len(rows):
         raise Failed(f"masked {masked.counts}, expected {len(rows)}")
-    parse, whole = _median(lambda: orjson.loads(data), 15), _median(lambda: plan.body("application/json", data), 15)
+    parse, whole = median(lambda: orjson.loads(data), 15), median(lambda: plan.body("application/json", data), 15)
     yield Line(
         f"mask {len(data) / 1e6:.2f} MB of JSON / orjson.loads ({parse * 1e3:.1f} ms)",
         f"{whole / parse:.2f}",
@@ -114,7 +114,7 @@ def mask(_: Bench) -> Iterator[Line]:
         whole / parse <= 2.5,
     )
     small = orjson.dumps({"rows": rows[:6]})
-    yield Line(f"mask {len(small)} bytes of JSON", f"{_median(lambda: plan.body('application/json', small), 500) * 1e6:.0f} us")
+    yield Line(f"mask {len(small)} bytes of JSON", f"{median(lambda: plan.body('application/json', small), 500) * 1e6:.0f} us")
 
 
 def memory(stage: Bench, requests: int = 20_000) -> Iterator[Line]:
@@ -172,7 +172,7 @@ async def _approvals(stage: Bench, times: int) -> list[float]:
     return took
 
 
-def _median(call: Callable[[], object], times: int = 3000) -> float:
+def median(call: Callable[[], object], times: int = 3000) -> float:
     """Seconds of one call. Short ones are measured one by one: the median does not see the collector."""
     call()
     took = []

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 from playground.bench import wire_client
-from playground.bench.measure import Line
+from playground.bench.measure import Line, median
 from playground.bench.postgres_stage import MASKED, ROWS, SESSIONS, PostgresBench, bouncer_program, scripts
 from playground.bench.stage import resident_mib
 from playground.demo.stage import Failed
@@ -137,7 +137,7 @@ def decide(stage: PostgresBench) -> Iterator[Line]:
         text = b"SELECT abalance FROM pgbench_accounts WHERE aid = %d;" % number
         assert judge(operation_of(text, state), who, where, loaded).allowed
 
-    took = _median(cold) * 1e6
+    took = median(cold) * 1e6
     yield Line(f"cold decision of a short SELECT, {RULES} rules, parser included", f"{took:.1f} us", "<= 60 us", took <= 60)
 
 
@@ -208,16 +208,6 @@ def _until(condition: Callable[[], bool], otherwise: Callable[[], str] | str, se
         if time.monotonic() > deadline:
             raise Failed(otherwise if isinstance(otherwise, str) else otherwise())
         time.sleep(0.2)
-
-
-def _median(call: Callable[[], object], times: int = 3000) -> float:
-    call()
-    took = []
-    for _ in range(times):
-        start = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - start)
-    return statistics.median(took)
 
 
 def runs(stage: PostgresBench, transactions: int, rounds: int) -> dict[str, Callable[[], Iterator[Line]]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from playground.bench.measure import Line
+from playground.bench.measure import Line, median
 from playground.bench.ssh_stage import CIPHER, SECRETS, SshBench, Way
 from playground.bench.stage import cpu_seconds, resident_mib
 from playground.demo.stage import Failed
@@ -151,11 +151,11 @@ def decide(stage: SshBench) -> Iterator[Line]:
     loaded = load_rules([("bench.yaml", stage.rules)], reviewers=("ops",), issuers=("local",))
     who, where = Principal("local", "agent-7", frozenset({"agents"})), Connection("build-host", "ssh", {"env": "demo"})
     for what, command in (("uptime", b"uptime"), ("a pipeline of 5", PLAIN), ("bash -c in bash -c", NESTED)):
-        alone = _median(lambda command=command: operation_of(command)) * 1e6  # type: ignore[misc]
-        whole = _median(lambda command=command: judge(operation_of(command), who, where, loaded)) * 1e6  # type: ignore[misc]
+        alone = median(lambda command=command: operation_of(command)) * 1e6  # type: ignore[misc]
+        whole = median(lambda command=command: judge(operation_of(command), who, where, loaded)) * 1e6  # type: ignore[misc]
         value = f"{alone:.0f} us, {whole:.0f} us with the decision"
         yield Line(f"{what}, cold, {len(loaded.rules)} rules", value, "<= 150 us", alone <= 150)
-    took = _median(lambda: _remembered(PLAIN)) * 1e6
+    took = median(lambda: _remembered(PLAIN)) * 1e6
     yield Line("the same again", f"{took:.2f} us", "<= 2 us", took <= 2)
 
 
@@ -195,16 +195,6 @@ def _count(stage: SshBench, way: Way, *, execs: int = 0, uploads: int = 0, downl
         stage.uploads += uploads
         stage.downloads += downloads
         stage.secrets += secrets
-
-
-def _median(call: Callable[[], object], times: int = 2000) -> float:
-    call()
-    took = []
-    for _ in range(times):
-        start = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - start)
-    return statistics.median(took)
 
 
 def runs(stage: SshBench, rounds: int) -> dict[str, Callable[[], Iterator[Line]]]:
