@@ -8,6 +8,7 @@ except ImportError:
     extensions = []
 else:
     sources = {
+        "relays._straight": "relays/_straight.pyx",
         "relays.postgres._frames": "relays/postgres/_frames.pyx",
         "relays.postgres.fast_path._core": "relays/postgres/fast_path/_core.pyx",
         "rules.masking._needles": "rules/masking/_needles.pyx",

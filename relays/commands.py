@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from rules.model import Decision, Operation, Principal
 
@@ -33,6 +33,13 @@ class Blocking(Command):
     """A command whose answer the conversation waits for."""
 
     __slots__ = ()
+
+
+class Outlets(Protocol):
+    """Where bytes for the sides go. Either may be another function from one call to the next: nobody keeps them."""
+
+    to_client: Callable[[bytes], None]
+    to_server: Callable[[bytes], None]
 
 
 type Commands = Generator[Command, Any, None]

@@ -222,6 +222,7 @@ class Driver:
             case Ready():
                 self._disarm()
                 self.outside.starting.discard(self)
+                self._hasten()
             case Register(key):
                 self.outside.signals.register(key, self._signalled)
                 self._keys.append(key)
@@ -231,6 +232,12 @@ class Driver:
                 spawn(self._start_beside(relay), name="conversation beside a relay")
             case _:
                 raise TypeError(f"no such command: {type(command).__name__}")
+
+    def _hasten(self) -> None:
+        legs = {leg.side: leg for leg in self.pair}
+        found = self.relay.faster(self.pair, {side: leg.dataReceived for side, leg in legs.items()}, self.broken)
+        for side, receive in found.items():
+            legs[side].receive_by(receive)
 
     def _ask(self, command: Blocking) -> None:
         if self._closing:

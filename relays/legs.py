@@ -11,6 +11,7 @@ from twisted.internet.protocol import Protocol
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from relays.commands import CLIENT, SERVER, Side
+from relays.straight import writer
 from relays.transport import LoopTransport
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Leg(Protocol):
         self.transport.registerProducer(Valve(self.pair, self.side), True)
         self.transport.setTcpKeepAlive(True)
         self.driver.connected(self)
+
+    def receive_by(self, receive: Callable[[bytes], None]) -> None:
+        """Let the transport give what it reads to this, which hands on to us what it does not take."""
+        self.dataReceived = receive  # type: ignore[method-assign]
+        self.transport.redirect()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         orderly = reason is None or reason.check(ConnectionDone)
@@ -130,9 +136,9 @@ class Pair:
         """A leg has a transport, or another one than before."""
         self.legs[leg.side] = leg
         if leg.side == CLIENT:
-            self.to_client = leg.transport.raw.write
+            self.to_client = writer(leg.transport.raw)
         else:
-            self.to_server = leg.transport.raw.write
+            self.to_server = writer(leg.transport.raw)
 
     def detach(self, side: Side) -> None:
         """A leg is gone."""

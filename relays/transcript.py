@@ -20,7 +20,7 @@ from rules.masking.literals import Literals
 if TYPE_CHECKING:
     from hopgate.sessions import Session
 
-FLUSH_BYTES: Final = 64 << 10
+FLUSH_BYTES: Final = 128 << 10
 FLUSH_SECONDS: Final = 0.5
 
 
@@ -43,7 +43,7 @@ class Transcript:
         self._secrets: Literals | None = None  # known once the credential has been leased
 
     def add(self, side: Side, text: bytes) -> None:
-        """Remember one readable message; it is written within half a second, or with 64 KiB of others."""
+        """Remember one readable message; it is written within half a second, or with 128 KiB of others."""
         now = time.time()
         self.add_encoded(encode_tcp_message(side == CLIENT, text, now), now)
 

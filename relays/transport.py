@@ -223,6 +223,11 @@ class LoopTransport(asyncio.Protocol):
         found: ssl.SSLObject = self.raw.get_extra_info("ssl_object")
         return found
 
+    def redirect(self) -> None:
+        """The protocol's `dataReceived` is another one now."""
+        if not self._discarding and not self._starting_tls:
+            self._redirect(self.protocol.dataReceived)
+
     # --- inside
 
     def _redirect(self, receive: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 COLOURED: Final = 32 << 10  # characters; colouring 1 MB takes a second in which the console does nothing else
+KEPT: Final = 2 << 10  # characters; the colours of shorter texts are remembered, in some 10 MB at most
 BODY: Final = 16 << 10  # characters of a recorded body on a page
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _SPACES: Final = frozenset({"Zs"})
@@ -98,10 +99,17 @@ def _mixed(text: str) -> set[int]:
 
 def code(text: str, kind: str) -> Markup:
     """`text` coloured as the language of its kind of operation, each line in a `<span>`; plain where it is too long or unknown."""
+    return (_coloured_before if len(text) <= KEPT else _coloured)(text, kind)
+
+
+def _coloured(text: str, kind: str) -> Markup:
     lines = list(_lines(text, kind))
     # the line end stands inside its line: the text of the whole is then what was sent, to the byte
     ends = ["\n"] * (len(lines) - 1) + [""]
     return Markup("").join(Markup('<span class="ln">{}{}</span>').format(*pair) for pair in zip(lines, ends, strict=True))
+
+
+_coloured_before = lru_cache(maxsize=1024)(_coloured)  # colouring is most of what an inbox costs, and its cards stay for minutes
 
 
 def _lines(text: str, kind: str) -> Iterator[Markup]:

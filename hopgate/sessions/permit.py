@@ -1,8 +1,9 @@
 """Leave for an adapter to pass, for a moment at a time, what its session decided before: the hot path of reads that repeat.
 
-Within `PERMIT_SECONDS` nothing else is asked; then the session is looked at again (token, locks, rules), and what has passed is in the
-ledger, one line for all operations of a kind with their number as `count`. So whatever ends a session or changes the rules is in force
-that much later at the most, and the ledger's lines are: they were never waited for where an operation only reads.
+Within `PERMIT_SECONDS` nothing else is asked; then the session is looked at again (token, locks, rules): whatever ends a session or
+changes the rules is in force that much later at the most. Every `SETTLE_SECONDS`, and before anything else that the session writes, what
+has passed is put into the ledger, one line for all operations of a kind with their number as `count`. Those lines were never waited for
+where an operation only reads; at a line for each leave they cost as much as the statements.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hopgate.sessions.session import Session
 
 PERMIT_SECONDS: Final = 0.05
+SETTLE_SECONDS: Final = 0.25
 
 _log = logging.getLogger("hopgate.sessions")
 
@@ -40,10 +42,10 @@ class Permit:
         """Until which time.monotonic() operations may pass; 0.0: each must be asked for. Never raises."""
         session = self._session
         try:
-            if not session.stands():
+            if not session.stands() or self._sessions.ledger.failed is not None:
                 return 0.0
             if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(PERMIT_SECONDS, self._over)
+                self._timer = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._over)
         except Exception:
             return 0.0  # `authorize` meets the same error, and tells it
         return self._sessions.monotonic() + PERMIT_SECONDS

@@ -12,6 +12,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -101,10 +102,10 @@ class SqliteBackend:
 
     def rows_now(self, statement: Select[Any]) -> list[dict[str, Any]]:
         """The rows of a statement without parameters, read at once on the bell's connection. For tables that stay small."""
-        names = [column.name for column in statement.selected_columns]
+        text, names = _written(statement)
         with told(self._path):
             self._check_place()
-            return [dict(zip(names, row, strict=True)) for row in self._bell.execute(str(statement))]
+            return [dict(zip(names, row, strict=True)) for row in self._bell.execute(text)]
         raise AssertionError("unreachable")
 
     async def look(self) -> None:
@@ -139,6 +140,11 @@ class SqliteBackend:
             raise Unavailable(f"{self._path}: the store is closed")
         if _inode(self._path) != self._inode:
             raise Unavailable(f"{self._path}: was replaced while in use: restart hopgate")
+
+
+@cache  # there are as many as `hopgate.store.watched` has, and writing one out takes longer than running it
+def _written(statement: Select[Any]) -> tuple[str, list[str]]:
+    return str(statement), [column.name for column in statement.selected_columns]
 
 
 def private_file(state: Path, name: str) -> Path:

@@ -7,10 +7,11 @@ description that was judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from relays.commands import CLIENT, SERVER, Commands, Outlets, Side
 from relays.postgres import recorded
 from relays.postgres.codec import Bind
 from relays.postgres.extended import Extended
@@ -59,6 +60,19 @@ class Passing(Extended):
         self._permit = self.session.permit(self._passed)
         self.replies.learned = self._learn_reply
         self._rules_version, self._meaning = self.session.rules_version, self.state.meaning
+
+    def faster(
+        self, outlets: Outlets, legs: Mapping[Side, Callable[[bytes], None]], failed: Callable[[Exception], None]
+    ) -> Mapping[Side, Callable[[bytes], None]]:
+        if self._core is None or legs.keys() != {CLIENT, SERVER}:
+            return {}
+        self._core.stand_between(outlets, legs[CLIENT], legs[SERVER], failed)
+        return {CLIENT: self._core.from_client, SERVER: self._core.from_server}
+
+    def stop(self) -> Commands:
+        if self._core is not None:
+            self._core.open = False  # nothing passes any more
+        yield from super().stop()
 
     # --- in and out
 

@@ -64,6 +64,7 @@ class SessionChannel(Owner):
         self._offers: dict[bytes, tuple[Request, Operation]] = {}  # the agent, the display
         self._terminal: Terminal | None = None
         self._raw = False  # the target makes the terminal; else it is ours, for line mode
+        self._refused = False  # no rule gives a terminal of either kind: nothing starts in it
         self._answer: Answer | None = None
 
     @property
@@ -155,17 +156,17 @@ class SessionChannel(Owner):
         return False
 
     def _pty(self, terminal: Terminal) -> bool:
-        """Whether there may be a terminal; decided, and written down, with what is started in it."""
+        """Whether there may be a terminal; decided, and written down, with what is started in it.
+
+        A terminal that the rules deny is denied there too, in words: OpenSSH for which it is a must (-t) leaves at a refusal of this
+        request, often before it has shown what was said on standard error.
+        """
         if self._terminal is not None or not self.relay.login.ceilings.pty:
             return False
-        session, operation = self.relay.session, pty_operation(terminal.term)
-        decision = session.foresee(operation)
-        if decision.effect != "deny":
-            self._raw = True
-        elif session.foresee(line_shell_operation()).effect == "deny":
-            session.note("terminal_refused", channel=self.channel.number)
-            self._tell(f"no terminal (ssh -T goes without one): {told.denied(decision, operation)}")
-            return False
+        session = self.relay.session
+        ours = session.foresee(pty_operation(terminal.term)).effect == "deny"
+        self._refused = ours and session.foresee(line_shell_operation()).effect == "deny"
+        self._raw = not ours or self._refused
         self._terminal = terminal
         return True
 
@@ -205,6 +206,10 @@ class SessionChannel(Owner):
                 self.channel.broken(error)
 
     async def _begin(self, request: Request) -> Running:
+        if self._refused:
+            self._accept()
+            self._tell("no terminal here (ssh -T goes without one)")
+            await self._authorize_terminal()
         forced = self.relay.login.ceilings.force_command
         if forced is not None:
             return await self._exec(forced)

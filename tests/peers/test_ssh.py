@@ -102,8 +102,10 @@ async def test_variables_go_along_by_rule(tmp_path: Path, sshd: Sshd, openssh: O
 async def test_a_terminal_needs_a_rule_and_a_shell_has_lines(tmp_path: Path, sshd: Sshd, openssh: OpenSSH) -> None:
     async with gateway(tmp_path, sshd, openssh) as world:
         done = await world.ssh("-tt", "--", "echo hi")  # for whom a terminal is a must
-        assert (done.returncode, done.stdout) == (255, b"")
-        assert b"hopgate: no terminal" in done.stderr
+        assert (done.returncode, done.stdout) == (126, b""), done.stderr
+        assert b"hopgate: no terminal here (ssh -T goes without one)" in done.stderr
+        assert b"no rule allows this" in done.stderr
+        assert ("pty", "deny") in await world.decisions()
         done = await world.ssh("-T")
         assert done.returncode == 126
         assert b"no rule allows this" in done.stderr
@@ -236,9 +238,14 @@ async def test_a_killed_session_ends_on_both_sides(tmp_path: Path, sshd: Sshd, o
 async def test_a_target_that_dies(tmp_path: Path, openssh: OpenSSH) -> None:
     with Sshd() as server:
         async with gateway(tmp_path, server, openssh) as world:
-            done = await world.ssh("echo half; kill -9 $PPID; sleep 100")
-            assert (done.returncode, done.stdout) == (255, b"half\n")
-            assert b"hopgate: the target closed the connection\n" in done.stderr
+            process = await world.start("echo half; head -1; kill -9 $PPID; sleep 100")
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"half\n"
+            process.stdin.write(b"now\n")
+            _, err = await asyncio.wait_for(process.communicate(), 30)
+            assert process.returncode == 255
+            assert b"hopgate: the target closed the connection\n" in err
             await asyncio.to_thread(server.stop)
             done = await world.ssh("true")
             assert done.returncode == 255

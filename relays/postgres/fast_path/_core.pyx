@@ -168,7 +168,7 @@ cdef class Core:
     cdef readonly list pending
     cdef dict _statements, _skeletons, _entries
     cdef list _counted
-    cdef object _renew, _full, _suspects
+    cdef object _renew, _full, _suspects, _outlets, _otherwise_client, _otherwise_server, _failed
     cdef Py_ssize_t _answered, _head
     cdef Buffer _record, _shown, _key
 
@@ -183,6 +183,31 @@ cdef class Core:
         self.transactions = self.rows = self.bytes = self.messages = self.generation = 0
         self.until = self.first = 0.0
         self.last = None
+
+    # --- in the place of the legs
+
+    def stand_between(self, outlets, client, server, failed):
+        self._outlets, self._otherwise_client, self._otherwise_server, self._failed = outlets, client, server, failed
+
+    def from_client(self, data):
+        try:
+            out = self.client(data) if self.open else None
+            if out is None:
+                self._otherwise_client(data)
+            else:
+                self._outlets.to_server(out)
+        except Exception as error:
+            self._failed(error)
+
+    def from_server(self, data):
+        try:
+            out = self.server(data) if self.open else None
+            if out is None:
+                self._otherwise_server(data)
+            else:
+                self._outlets.to_client(out)
+        except Exception as error:
+            self._failed(error)
 
     # --- what is known
 
@@ -246,7 +271,7 @@ cdef class Core:
 
     # --- from the client
 
-    def client(self, bytes data not None):
+    cpdef client(self, bytes data):
         cdef const uint8_t* base = <const uint8_t*>PyBytes_AS_STRING(data)
         cdef Py_ssize_t end = PyBytes_GET_SIZE(data), at = 0, stop, injections = 0
         cdef int length
@@ -400,7 +425,7 @@ cdef class Core:
 
     # --- from the server
 
-    def server(self, bytes data not None):
+    cpdef server(self, bytes data):
         cdef const uint8_t* base = <const uint8_t*>PyBytes_AS_STRING(data)
         cdef Py_ssize_t end = PyBytes_GET_SIZE(data), at = 0
         cdef Py_ssize_t record = self._record.size, messages = self.messages, rows = self.rows

@@ -117,6 +117,33 @@ class Core:
         # since `take_record`:
         self.messages = 0
         self.first = 0.0
+        self._outlets: Any = None
+
+    # --- in the place of the legs
+
+    def stand_between(
+        self, outlets: Any, client: Callable[[bytes], None], server: Callable[[bytes], None], failed: Callable[[Exception], None]
+    ) -> None:
+        """Let `from_client` and `from_server` work: what passes goes to `outlets.to_server` and `outlets.to_client`, as they are then; what
+        does not goes to `client` and `server`, to which nothing has happened yet; and what is raised to `failed`.
+        """
+        self._outlets, self._otherwise, self._failed = outlets, (client, server), failed
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes as the client's transport gives them."""
+        try:
+            out = self.client(data) if self.open else None
+            (self._otherwise[0] if out is None else self._outlets.to_server)(data if out is None else out)
+        except Exception as error:
+            self._failed(error)
+
+    def from_server(self, data: bytes) -> None:
+        """Bytes as the server's transport gives them."""
+        try:
+            out = self.server(data) if self.open else None
+            (self._otherwise[1] if out is None else self._outlets.to_client)(data if out is None else out)
+        except Exception as error:
+            self._failed(error)
 
     # --- what is known
 

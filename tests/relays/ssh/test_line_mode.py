@@ -179,9 +179,11 @@ async def test_without_a_rule_there_is_no_shell_and_no_terminal() -> None:
     line.ask(channel, b"shell")
     await settle()
     found = line.to_client()
-    assert names(found) == ["error", "failure", "success", "error", "request exit-status", "eof", "close"]
+    assert names(found) == ["success", "success", "error", "error", "request exit-status", "eof", "close"]
+    assert b"ssh -T" in text(found)
     assert status(found) == 126
     assert line.to_target() == []
+    assert [operation.facts.get("action") for operation in line.session.asked] == ["pty"]
 
 
 async def test_a_granted_terminal_is_one_decision_and_says_what_it_is_not() -> None:

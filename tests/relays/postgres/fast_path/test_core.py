@@ -449,3 +449,74 @@ def test_both_do_the_same(turns: list[tuple[bool, list[bytes]]], exact: bool) ->
     assert one.said() == other.said()
     assert one.counts() == other.counts()
     assert [part[1:3] for part in one.core.take_pending()] == [part[1:3] for part in other.core.take_pending()]
+
+
+class Outlets:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, object]] = []
+
+    def to_client(self, data: bytes) -> None:
+        self.told.append(("to client", data))
+
+    def to_server(self, data: bytes) -> None:
+        self.told.append(("to server", data))
+
+    def client_leg(self, data: bytes) -> None:
+        self.told.append(("client leg", data))
+
+    def server_leg(self, data: bytes) -> None:
+        self.told.append(("server leg", data))
+
+    def failed(self, error: Exception) -> None:
+        self.told.append(("failed", type(error)))
+
+
+@both
+def test_what_passes_goes_to_the_outlets_and_the_rest_to_the_legs(module: ModuleType) -> None:
+    session, outlets = Session(module), Outlets()
+    core = session.core
+    core.stand_between(outlets, outlets.client_leg, outlets.server_leg, outlets.failed)
+    core.from_client(query(TEXT))
+    core.from_server(ANSWER)
+    core.from_client(query(b"DROP TABLE t"))
+    core.from_server(b"unasked")
+    core.open = False
+    core.from_client(query(TEXT))
+    core.from_server(ANSWER)
+    assert outlets.told == [
+        ("to server", query(TEXT)),
+        ("to client", ANSWER),
+        ("client leg", query(b"DROP TABLE t")),
+        ("server leg", b"unasked"),
+        ("client leg", query(TEXT)),
+        ("server leg", ANSWER),
+    ]
+    assert session.counts() == {"query": 1}
+
+
+@both
+def test_outlets_are_looked_up_each_time(module: ModuleType) -> None:
+    session, outlets = Session(module), Outlets()
+    session.core.stand_between(outlets, outlets.client_leg, outlets.server_leg, outlets.failed)
+    outlets.to_server = outlets.failed  # type: ignore[assignment,method-assign]
+    session.core.from_client(query(TEXT))
+    assert outlets.told == [("failed", bytes)]  # the target was cut off: nothing goes there any more
+
+
+@both
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_an_exception_ends_it(module: ModuleType, side: str) -> None:
+    def fail(data: object = None) -> Any:
+        raise RuntimeError("no")
+
+    outlets = Outlets()
+    session = Session(module, suspects=fail)
+    core = session.core
+    core.stand_between(outlets, fail, fail, outlets.failed)
+    if side == "client":
+        core.from_client(b"?")
+    else:
+        core.from_client(query(TEXT))
+        core.from_server(ANSWER)
+    assert outlets.told[-1] == ("failed", RuntimeError)
+    assert ("to client", ANSWER) not in outlets.told
