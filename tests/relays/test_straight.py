@@ -46,7 +46,7 @@ async def test_a_write_is_there_at_once() -> None:
 
 
 async def test_everything_arrives_in_order_at_a_peer_that_reads_late() -> None:
-    chance = random.Random(3)  # noqa: S311
+    chance = random.Random(3)
     async with connected() as (transport, far):
         write = straight.writer(transport)
         pieces = [chance.randbytes(chance.choice((1, 90, 4000, 300_000))) for _ in range(60)]
