@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +69,7 @@ def clock(seconds: float | None) -> Markup:
     return _time(seconds, "%H:%M:%S")
 
 
+@lru_cache(maxsize=4096)  # an inbox has a thousand of them, the same ones each time
 def _time(seconds: float | None, form: str) -> Markup:
     if not seconds or not 0 < seconds < 2**38:
         return Markup('<span class="none">–</span>')

@@ -108,7 +108,7 @@ def over_ssh(mebibytes: int, rounds: int, only: Sequence[str]) -> int:
     return 0
 
 
-def over_console(events: int) -> int:
+def over_console(events: int, rounds: int, only: Sequence[str]) -> int:
     console, bench = Console(highlight=False, soft_wrap=True), ConsoleBench(events)
     try:
         runs: dict[str, Callable[[], Iterator[Line]]] = {"past": bench.fill, "console": lambda: _started(bench)}
@@ -126,33 +126,41 @@ def _started(bench: ConsoleBench) -> Iterator[Line]:
     yield from console_measured(bench)
 
 
+# name -> what can be measured, its default number for --requests and for --rounds, the run
+type Run = Callable[[int, int, Sequence[str]], int]
+BENCHES: dict[str, tuple[tuple[str, ...], int, int, Run]] = {
+    "http": (ALL, 3_000, 5, http),
+    "postgres": (postgres.ALL, 80_000, 3, over_postgres),  # a login costs as much as 500 transactions: enough of them to count those
+    "ssh": (ssh.ALL, 256, 5, over_ssh),
+    "console": ((), EVENTS, 1, over_console),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="measure; fails unless everything was decided, recorded and masked")
-    parser.add_argument("what", choices=["http", "postgres", "ssh", "console"])
+    parser.add_argument("what", choices=list(BENCHES))
     parser.add_argument(
         "--requests",
         type=int,
-        help="in each round: requests (3000), transactions (24000), MiB of ssh (256); ledger events of console (1000000)",
+        help="in each round: requests (3000), transactions (80000), MiB of ssh (256); ledger events of console (1000000)",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="of both proxies, alternating (default 5)")
+    parser.add_argument("--rounds", type=int, help="of all that is compared, alternating (default 5; postgres 3)")
     parser.add_argument(
         "--only",
-        choices=list(dict.fromkeys((*ALL, *postgres.ALL, *ssh.ALL))),
+        choices=list(dict.fromkeys(name for names, *_ in BENCHES.values() for name in names)),
         action="append",
         help="one measurement; give it again for more",
     )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopping it any way stops what it started
-    names = {"http": ALL, "postgres": postgres.ALL, "ssh": ssh.ALL}[options.what]
-    only = [name for name in names if not options.only or name in options.only]  # workers last: it starts several processes
+    names, requests, rounds, run = BENCHES[options.what]
+    if options.only and not set(options.only) <= set(names):
+        parser.error(f"{options.what} measures {', '.join(names) if names else 'everything in one go'}")
     try:
-        if options.what == "console":
-            return over_console(options.requests or EVENTS)
-        if options.what == "postgres":
-            return over_postgres(options.requests or 24_000, options.rounds, only)
-        if options.what == "ssh":
-            return over_ssh(options.requests or 256, options.rounds, only)
-        return http(options.requests or 3000, options.rounds, only)
+        # in their own order, workers last: it starts several processes
+        return run(
+            options.requests or requests, options.rounds or rounds, [name for name in names if not options.only or name in options.only]
+        )
     except KeyboardInterrupt:
         return 130
 

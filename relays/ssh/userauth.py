@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from struct import error as StructError
 from typing import TYPE_CHECKING, Final
 
-from twisted.conch.ssh.common import NS, getNS
+from twisted.conch.ssh.common import NS
 from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.service import SSHService
 
@@ -25,6 +25,7 @@ from hopgate.identity import Identity
 from hopgate.ssh_certificates import read_certificate
 from hopgate.tasks import spawn
 from relays.ssh import algorithms
+from relays.ssh.codec import Fields
 from relays.ssh.login import Ceilings, Login
 from relays.ssh.quiet import QUIET
 from relays.wire import RemoteProtocolError
@@ -58,7 +59,8 @@ class Request:
 
     @classmethod
     def parse(cls, payload: bytes) -> Request:
-        return cls(*getNS(payload, 3))
+        fields = Fields(payload)  # not Conch's getNS: for it a string that is cut short is a shorter one
+        return cls(fields.string(), fields.string(), fields.string(), fields.rest())
 
 
 class Wrong(Exception):
@@ -175,10 +177,11 @@ class UserAuth(SSHService):
         raise Wrong(counts=request.method != b"none")
 
     async def _password(self, request: Request) -> Login:
-        changes, rest = request.data[0], request.data[1:]
-        (password, _) = getNS(rest)
+        fields = Fields(request.data)
+        changes, password = fields.boolean(), fields.string()
         if changes:
             raise Wrong("tokens are not changed here")
+        fields.end()
         return await self._token(request, password)
 
     async def _interactive(self, request: Request) -> Login | None:
@@ -188,10 +191,11 @@ class UserAuth(SSHService):
         if number == REQUEST:
             self._queue.appendleft((number, payload))
             return None
-        count, rest = payload[:4], payload[4:]
-        if count != b"\0\0\0\1":
+        fields = Fields(payload)
+        if fields.uint32() != 1:
             raise Wrong
-        (answer, _) = getNS(rest)
+        answer = fields.string()
+        fields.end()
         return await self._token(request, answer)
 
     async def _token(self, request: Request, token: bytes) -> Login:
@@ -206,11 +210,14 @@ class UserAuth(SSHService):
 
     async def _publickey(self, request: Request) -> Login | None:
         """RFC 4252 section 7: first the question whether a key would do, then the proof that it is the client's."""
-        signed, (algorithm, blob, rest) = request.data[0], getNS(request.data[1:], 2)
+        fields = Fields(request.data)
+        signed, algorithm, blob = fields.boolean(), fields.string(), fields.string()
+        signature = fields.string() if signed else b""
+        fields.end()
         if algorithm not in algorithms.SIGNATURES:
             raise Wrong(counts=False)  # ssh-rsa with SHA-1, DSA, keys of hardware
         certified = algorithm.endswith(algorithms.CERTIFIED)
-        if getNS(blob)[0] != algorithms.key_format(algorithm):
+        if Fields(blob).string() != algorithms.key_format(algorithm):
             raise Wrong(counts=False)
         try:
             login = self._certified(request, blob) if certified else self._keyholder(request, blob)
@@ -220,7 +227,6 @@ class UserAuth(SSHService):
         if not signed:
             self.server.send(PK_OK, NS(algorithm), NS(blob))
             return None
-        (signature, _) = getNS(rest)
         key = certificate_key(blob) if certified else algorithms.load_public(blob)
         session = self.server.sessionID
         proved = NS(session or b"") + bytes((REQUEST,)) + NS(request.user) + NS(request.service) + NS(b"publickey") + b"\1"
