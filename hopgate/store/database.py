@@ -78,6 +78,7 @@ class Database:
         self._hurry = 0
         self._hurried = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     @classmethod
@@ -93,14 +94,15 @@ class Database:
         return cls(await SqliteBackend.open(place))
 
     async def close(self) -> None:
-        """Stop watching, let a transaction that has begun finish, and let go of the database."""
+        """Stop watching, let transactions that have begun finish, and let go of the database."""
         self._closed = True
         if self._watch is not None:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
-        async with self._writing:
-            await self._backend.close()
+        while self._running:  # of callers that were cancelled, too: a connection that is still in use would never be closed
+            await asyncio.wait(tuple(self._running))
+        await self._backend.close()
 
     async def read[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` on one consistent view of the database."""
@@ -115,7 +117,10 @@ class Database:
 
     async def _shielded[T](self, transaction: Coroutine[Any, Any, T]) -> T:
         # a cancelled caller must not leave a COMMIT half awaited: nobody would know what the database holds
-        result, error = await asyncio.shield(spawn(_outcome(transaction), name="store transaction"))
+        task = spawn(_outcome(transaction), name="store transaction")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        result, error = await asyncio.shield(task)
         if error is not None:
             raise error
         return cast("T", result)

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hopgate.errors import Conflict, Misconfigured, Unavailable
 from hopgate.store import Store, sqlite
 from hopgate.store.migrations import HEAD as VERSION
+from hopgate.tasks import spawn
 from rules.model import Exact
 from tests.hopgate.people import AGENT, ALICE, EXACT, HOLD, NOW, desk, opened
 
@@ -187,6 +189,27 @@ async def test_a_database_that_was_replaced_is_unavailable(tmp_path: Path) -> No
     async with opened(tmp_path / "a") as store:
         (tmp_path / "b" / "state.db").rename(tmp_path / "a" / "state.db")
         await everything(store)
+
+
+async def test_closing_waits_for_reads_whose_callers_have_gone(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    begun, finish, ended = asyncio.Event(), asyncio.Event(), []
+
+    async def work(connection: AsyncConnection) -> None:
+        begun.set()
+        await finish.wait()
+        await connection.execute(text("SELECT 1"))
+        ended.append("read")
+
+    caller = spawn(store.read(work), name="reader")
+    await begun.wait()
+    caller.cancel()
+    closing = spawn(store.close(), name="closing")
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    finish.set()
+    await asyncio.wait_for(closing, 10)
+    assert ended == ["read"]
 
 
 async def test_a_closed_store_is_unavailable(tmp_path: Path) -> None:
