@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-import httpx
 import orjson
 
 from hopgate.errors import Misconfigured, Unavailable
@@ -71,7 +70,7 @@ class Anchors:
                 await self._send(head.json())
         except TimeoutError:
             self._failed("no answer in time")
-        except (OSError, httpx.HTTPError, Unavailable) as error:
+        except (OSError, Unavailable) as error:
             self._failed(_reason(error))
         else:
             if self.error is not None:
@@ -174,8 +173,13 @@ async def _to_stream(host: str, port: int, line: str) -> None:
 
 
 async def _to_webhook(target: str, line: str) -> None:
-    async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
-        answer = await client.post(target, content=line, headers={"content-type": "application/json"})
+    import httpx  # only who has such an anchor waits for it to load
+
+    try:
+        async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
+            answer = await client.post(target, content=line, headers={"content-type": "application/json"})
+    except httpx.HTTPError as error:
+        raise Unavailable(_reason(error)) from None
     if not answer.is_success:
         raise Unavailable(f"answered {answer.status_code}")
 

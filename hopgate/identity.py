@@ -7,9 +7,8 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import httpx
 import orjson
 
 from hopgate.claims import LEEWAY, check_peer
@@ -17,11 +16,13 @@ from hopgate.config import Config, IssuerConfig
 from hopgate.errors import Denied, Expired, Unauthenticated, Unavailable
 from hopgate.issuers import MAX_TOKEN, Issuer, Verified, parse
 from hopgate.jwks import KeyCache, KeySource
-from hopgate.providers import FileKeys, RemoteKeys, open_client
 from hopgate.ssh_identity import SshIdentity
 from hopgate.tasks import spawn
 from hopgate.tokens import LocalKeys, check_opaque, is_opaque, new_opaque_token, parse_peer, scram_verifier, token_id
 from rules.model import Principal
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_CACHED: Final = 4096  # verified tokens kept in memory, 2 to 20 KB each
 
@@ -89,9 +90,8 @@ class Identity:
 
         Raises Misconfigured when the local issuer's key is wrong.
         """
-        self._client = await open_client()
         for issuer in self._config.identity.issuers:
-            keys = KeyCache(issuer.name, self._source(issuer, self._client))
+            keys = KeyCache(issuer.name, await self._source(issuer))
             keys.on_removed = self._forget_keys
             self._issuers[issuer.issuer_url] = Issuer(issuer, keys)
             if issuer.local:
@@ -101,12 +101,16 @@ class Identity:
             if follow:
                 self._tasks.append(spawn(keys.follow(), name=f"following the keys of {issuer.name}"))
 
-    def _source(self, issuer: IssuerConfig, client: httpx.AsyncClient) -> KeySource:
+    async def _source(self, issuer: IssuerConfig) -> KeySource:
         if issuer.local:
             return LocalKeys(self._config.state)
+        from hopgate.providers import FileKeys, RemoteKeys, open_client  # httpx: a fifth of a start that may not need it
+
         if issuer.jwks.startswith("file:"):
             return FileKeys(self._config.directory / issuer.jwks.removeprefix("file:"))
-        return RemoteKeys(issuer, client)
+        if self._client is None:
+            self._client = await open_client()
+        return RemoteKeys(issuer, self._client)
 
     async def close(self) -> None:
         """Stop fetching. Nothing is verified afterwards."""

@@ -9,14 +9,15 @@ import os
 import time
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
-
-import httpx
 
 from hopgate.errors import Misconfigured, Unavailable
 from hopgate.references import Reference, Template
 from hopgate.secret_store import MAX_BYTES, Secret, SecretStore
+
+if TYPE_CHECKING:
+    import httpx
 
 VAULT_SECONDS: Final = 60.0  # how long a value from Vault is used before it is asked for again
 _VAULT_TIMEOUT: Final = 5.0
@@ -87,6 +88,8 @@ class Sources:
         headers = {"X-Vault-Token": token, "X-Vault-Request": "true"}
         if namespace := self._environ.get("VAULT_NAMESPACE"):
             headers["X-Vault-Namespace"] = namespace
+        import httpx  # only who has secrets in a vault waits for it to load
+
         try:
             response = await self._http().get(f"{address.rstrip('/')}/v1/{quote(reference.name)}", headers=headers)
         except httpx.HTTPError as error:
@@ -98,6 +101,8 @@ class Sources:
         return _vault_field(response, reference)
 
     def _http(self) -> httpx.AsyncClient:
+        import httpx
+
         if self._client is None:
             # trust_env off: the gateway's own proxy variables are for agents, and .netrc is nobody's business here
             verify = self._environ.get("VAULT_CACERT") or True

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-import cel
-
 from rules.model import UNKNOWN, Connection, Operation, Principal, Unknown
 from rules.vocabulary import EXPRESSION_SHAPES, FACTS
 
@@ -59,6 +57,8 @@ def _compile(text: str, known: frozenset[str]) -> tuple[Any, frozenset[str]]:
         raise BadExpression("an expression has at most one comprehension macro (all, exists, exists_one, map, filter)")
     if sum(bare.count(bracket) for bracket in "([{") > MAX_NESTING:
         raise BadExpression(f"an expression has at most {MAX_NESTING} brackets")
+    import cel  # a quarter of a second: its command line comes with it
+
     try:
         program = cel.compile(text)
         found = program.references()
@@ -86,6 +86,8 @@ class Scope:
     @property
     def context(self) -> Any:
         if self._context is None:
+            import cel
+
             self._context = cel.Context(variables=self._build())
         return self._context
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ def sources() -> list[Path]:
 SOURCES = sources()
 
 
+@cache  # several tests look at each
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
@@ -36,7 +42,7 @@ def name(path: Path) -> str:
 def modules(path: Path) -> Iterator[tuple[str, int]]:
     """Every module that a file imports anywhere, functions included."""
     package = name(path).removesuffix(".py").replace("/", ".")
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -53,7 +59,7 @@ def test_there_is_something_to_check() -> None:
 def test_files_and_functions_stay_small(path: Path) -> None:
     lines = path.read_text().count("\n")
     assert lines <= MAX_FILE, f"{name(path)} has {lines} lines: split it by concern"
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             length = node.end_lineno - node.lineno + 1
@@ -73,7 +79,7 @@ def test_every_module_and_class_says_what_it_is(path: Path) -> None:
 def test_names_say_something(path: Path) -> None:
     for part in path.relative_to(ROOT).with_suffix("").parts:
         assert part.lower().strip("_") not in BANNED_WORDS, name(path)
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ClassDef) and node.name not in PRESCRIBED:
             for word in BANNED_WORDS:
                 assert not node.name.lower().endswith(word), f"{name(path)}:{node.lineno}: {node.name}"
@@ -83,7 +89,7 @@ def test_names_say_something(path: Path) -> None:
 def test_tasks_keep_a_reference(path: Path) -> None:
     if name(path) == "hopgate/tasks.py":
         return
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute) and node.attr in ("create_task", "ensure_future"):
             # a TaskGroup keeps its tasks
             owner = node.value.id if isinstance(node.value, ast.Name) else ""
@@ -123,7 +129,7 @@ def test_only_sessions_decide_and_grant() -> None:
     for path in SOURCES:
         if name(path).startswith("rules/"):
             continue
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and node.module == "rules.decide":
                 deciding.add(name(path))
             elif isinstance(node, ast.ImportFrom) and node.module == "hopgate.grants":
