@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from rules.masking.literals import SHORTEST
+import re2
+
+from rules.masking.literals import SHORTEST, Needles
 from rules.masking.result import Counts
 from rules.masking.scanner import Found, Scanner
 
@@ -14,14 +16,18 @@ _OVERLAP: Final = 2048  # of a word longer than that, what is looked at again wi
 
 _WORD: Final = b"\x1b" + bytes(range(33, 256))  # a colour belongs to the word that it stands before
 # What may go on in the next word: `Bearer `, groups of digits, an IBAN in groups, the BEGIN line of a key.
-_OPENERS: Final = re.compile(
+# (By RE2, which reads from the end: re tries every digit of a log line's times and numbers.)
+_LATIN1: Final = re2.Options()
+_LATIN1.encoding = re2.Options.Encoding.LATIN1
+_OPENERS: Final = re2.compile(
     rb"(?:(?i:bearer)[ \t]{1,4}|[+(]*[0-9][0-9 .()/-]*[ (]"
-    rb"|[A-Za-z]{2}[0-9]{2}(?:[ -]?[0-9A-Za-z]{1,4}){0,9} |-{4,5} ?B?[A-Z0-9 -]{0,60} )\Z"
+    rb"|[A-Za-z]{2}[0-9]{2}(?:[ -]?[0-9A-Za-z]{1,4}){0,9} |-{4,5} ?B?[A-Z0-9 -]{0,60} )\z",
+    _LATIN1,
 )
 _OPENER_LENGTH: Final = 160
 _BLANKS: Final = (b" ", b"\t")
 _KEY_BEGIN: Final = re.compile(rb"-{4,5} ?BEGIN [0-9A-Z ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-Lines: [0-9]{1,6}")
-_KEY_WORDS: Final = (b"PRIVATE KEY", b"Private-Lines: ")  # in each that matches: looked for ten times as fast
+_KEY_WORDS: Final = Needles((b"PRIVATE KEY", b"Private-Lines: "))  # in each that matches: looked for ten times as fast
 _KEY_END: Final = re.compile(rb"-{4,5} ?END |Private-MAC:")
 _KEY_END_LENGTH: Final = 12
 _KEY_PARTIAL: Final = re.compile(rb"-{4,5} ?BEGIN[A-Z0-9 -]{0,60}\Z")
@@ -75,7 +81,7 @@ class TextStream:
             if self._in_key and not self._leave_key(final=final):
                 return b"".join(pieces)
             held = self._held
-            if not any(word in held for word in _KEY_WORDS) or (begin := _KEY_BEGIN.search(held)) is None:
+            if not _KEY_WORDS.found_in(held) or (begin := _KEY_BEGIN.search(held)) is None:
                 break
             pieces += [self._words(begin.end(), final=True), self._key.of_bytes(b"")]
             self.counts.add(self._key.rule)
