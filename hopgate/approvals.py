@@ -265,13 +265,13 @@ class Approvals:
         identity = fingerprint(principal, connection, exact)
 
         async def work(transaction: ApprovalTransaction) -> Approval | None:
+            await self._expire(transaction)
             found = await transaction.approved_for(principal.issuer, principal.subject, connection, identity, self._clock())
             for approval in sorted(found, key=lambda each: (each.scope == "once", each.created_at)):
                 if self._covers(approval, wanted):
                     return await self._use(transaction, approval)
             return None
 
-        await self.expire()
         return await self._change(work)
 
     def _covers(self, approval: Approval, holds: tuple[Hold, ...] | None) -> bool:
@@ -303,13 +303,13 @@ class Approvals:
     async def expire(self) -> int:
         """End what is past its time; gives how many. Who waits, decides or spends has it done; nothing past its time is used without it."""
 
-        async def work(transaction: ApprovalTransaction) -> int:
-            overdue = await transaction.overdue(self._clock())
-            for each in overdue:
-                await self._settle(transaction, each, "expired", by="system:timeout")
-            return len(overdue)
+        return await self._change(self._expire) if await self._store.has_overdue(self._clock()) else 0
 
-        return await self._change(work) if await self._store.has_overdue(self._clock()) else 0
+    async def _expire(self, transaction: ApprovalTransaction) -> int:
+        overdue = await transaction.overdue(self._clock())
+        for each in overdue:
+            await self._settle(transaction, each, "expired", by="system:timeout")
+        return len(overdue)
 
     async def cancel_orphans(self, epoch: str, process: str = "") -> int:
         """At start: cancel what an earlier run (of `process`, or of any) waited for. What outlives its connection stays."""

@@ -89,7 +89,7 @@ class Credentials:
         """Follow the versions of sealed secrets. `lease` does it, if nobody has. Raises Unavailable."""
         async with self._starting:
             if self._subscription is None:
-                self._subscription = await self._store.subscribe(self._read)
+                self._subscription = await self._store.subscribe(self._read, read_now=self._read_now)
 
     async def close(self) -> None:
         """Forget every value."""
@@ -100,7 +100,10 @@ class Credentials:
         await self.sources.close()
 
     async def _read(self) -> None:
-        self._versions = {each.name: (each.version, each.at) for each in await self._store.list_sealed()}
+        self._read_now()
+
+    def _read_now(self) -> None:
+        self._versions = self._store.sealed_versions_now()
 
     async def lease(self, grant: SessionGrant) -> Lease:
         """The credential of the connection that `grant` opens; empty if it has none.

@@ -17,7 +17,7 @@ from hopgate.store.approval_records import cancel_matching
 from hopgate.store.database import Database
 from hopgate.store.dialects import insert_or_update
 from hopgate.store.rows import Head, Kill, KillKind, Lock, LockKind, Revocation, SealedSecret, SessionRow, TokenRow
-from hopgate.store.watched import KILLS, LOCKS, REVOKED
+from hopgate.store.watched import KILLS, LOCKS, REVOKED, SEALED
 
 ORPHANED = "interrupted: its process ended without closing it"
 _LOCK_KINDS = ("subject", "run", "connection", "all")
@@ -193,6 +193,10 @@ class Records(Database):
 
     async def list_sealed(self) -> tuple[SealedSecret, ...]:
         return tuple(SealedSecret(**row) for row in await self._all(select(schema.secrets).order_by(schema.secrets.c.name)))
+
+    def sealed_versions_now(self) -> dict[str, tuple[int, float]]:
+        """Of each sealed secret its version and when that came, read without waiting. Raises Unavailable."""
+        return {row["name"]: (row["version"], row["at"]) for row in self.rows_now(SEALED)}
 
     async def find_sealed(self, name: str) -> SealedSecret | None:
         rows = await self._all(select(schema.secrets).where(schema.secrets.c.name == name))

@@ -12,4 +12,5 @@ REVOKED: Final = select(schema.revoked.c.token_id)
 LOCKS: Final = select(schema.locks)
 KILLS: Final = select(schema.kills)
 PENDING: Final = select(schema.approvals.c.id).where(schema.approvals.c.state == literal_column("'pending'"))
-WATCHED: Final = (REVOKED, LOCKS, KILLS, PENDING)
+SEALED: Final = select(schema.secrets.c.name, schema.secrets.c.version, schema.secrets.c.at)  # not what is sealed
+WATCHED: Final = (REVOKED, LOCKS, KILLS, PENDING, SEALED)

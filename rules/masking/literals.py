@@ -22,6 +22,8 @@ try:
 except ImportError:  # not compiled
     from rules.masking.needles import Needles, holds_byte  # type: ignore[assignment]
 
+__all__ = ["SHORTEST", "Literals", "Needles"]
+
 SHORTEST: Final = 4  # bytes; what is shorter is no secret, and hiding it would hide half of every body
 _LONGEST_SPELLED: Final = 512  # characters of a secret whose every mixture of spellings is looked for
 _FIRST_LOOK: Final = 8  # bytes

@@ -11,7 +11,7 @@ import pytest
 
 from hopgate.approvals import MAX_PENDING, UNUSED, Approvals
 from hopgate.errors import Conflict, Denied, HopgateError, Unavailable
-from hopgate.store import ApprovalTransaction
+from hopgate.store import Approval, ApprovalTransaction
 from rules.model import UNKNOWN, Exact, Hold, Principal
 from tests.hopgate.people import AGENT, ALICE, BOB, CAROL, EXACT, HOLD, NOW, Settings, desk, person
 from tests.hopgate.places import Cut, Place
@@ -117,10 +117,14 @@ async def test_what_is_past_its_time_is_not_used_even_before_anybody_has_noticed
     async def nobody_looks(now: float) -> bool:
         return False
 
+    async def nothing_is_seen(transaction: ApprovalTransaction, now: float) -> tuple[Approval, ...]:
+        return ()
+
     async with desk(place) as at:
         pending, approved = await at.ask(), await at.ask(exact=OTHER)
         await at.approvals.decide(approved, ALICE, "approve")
         monkeypatch.setattr(at.store, "has_overdue", nobody_looks)
+        monkeypatch.setattr(ApprovalTransaction, "overdue", nothing_is_seen)
         at.clock.now += 600.0
         with pytest.raises(Conflict, match="expired"):
             await at.approvals.decide(pending, ALICE, "approve")
