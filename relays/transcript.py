@@ -15,7 +15,7 @@ from hopgate.errors import HopgateError
 from hopgate.flow_format import TcpConnection, decode_tcp_messages, encode_tcp_flow, encode_tcp_message
 from relays.commands import CLIENT, Message, Side
 from rules.masking import compile_plan
-from rules.masking.literals import Literals
+from rules.masking.literals import Literals, literals_of
 
 if TYPE_CHECKING:
     from hopgate.sessions import Session
@@ -79,7 +79,7 @@ class Transcript:
     def _without_secrets(self, messages: list[bytes]) -> list[bytes]:
         """The credentials that the gateway adds: somebody who has one from elsewhere may say it."""
         if self._secrets is None and self._session.literals:
-            self._secrets = Literals(self._session.literals)
+            self._secrets = literals_of(self._session.literals)
             self._plan = compile_plan((), secrets=self._session.literals)
         if self._secrets is None or not any(self._secrets.found_in(some) for some in messages):
             return messages

@@ -165,6 +165,27 @@ async def _cached(stage: PostgresBench, times: int = 20_000) -> tuple[float, flo
         await services.close()
 
 
+def _passed() -> Callable[[], object]:
+    """One call is one statement of pgbench's, with a number that has not been seen, on its way from client to server."""
+    from relays.postgres.codec import Query
+    from relays.postgres.fast_path import Core, Entry
+
+    text = b"SELECT abalance FROM pgbench_accounts WHERE aid = %d;"
+    core = Core({}, lambda: float("inf"), lambda: core.take_record() and None)
+    core.learn(text % 1, b"\1", Entry(None, b""))
+    core.open = True
+    numbers = iter(range(10_000, 1_000_000))
+
+    def call() -> object:
+        passed = core.client(messages[next(numbers) % len(messages)])
+        assert passed is not None
+        core.take_pending()
+        return passed
+
+    messages = [Query(text % number).build() for number in range(1, 5_000, 7)]
+    return call
+
+
 def _no_line(*_: object) -> int:
     return 0
 
@@ -181,11 +202,12 @@ async def _each(call: Callable[[], object], times: int) -> float:
 
 
 def cached(stage: PostgresBench) -> Iterator[Line]:
-    """A decision again, in a session of this process."""
+    """A statement again: recognised by its bytes, as most are; and decided by the session, as those that cannot pass so are."""
+    passing = median(_passed())
+    yield Line("known statement, to its permit, count and record", f"{passing * 1e6:.1f} us", "<= 2 us", passing <= 2e-6)
     with ThreadPoolExecutor(1) as pool:
         alone, with_line = pool.submit(lambda: asyncio.run(_cached(stage))).result()
-    yield Line("known decision", f"{alone * 1e6:.1f} us", "<= 2 us", alone <= 2e-6)
-    yield Line("known decision with its ledger line", f"{with_line * 1e6:.1f} us")
+    yield Line("decided again by the session", f"{alone * 1e6:.1f} us, {with_line * 1e6:.1f} us with its ledger line")
 
 
 def _address(stage: PostgresBench) -> tuple[int, str, str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -87,8 +87,9 @@ class Catalog:
     types: Mapping[ColumnId, int] = field(default_factory=dict)  # OIDs, those of domains replaced by what they are made of
     leaking: frozenset[ColumnId] = frozenset()  # of system relations that hold values of any other
 
-    @classmethod
-    def of(cls, answer: bytes) -> Catalog:
+    @staticmethod
+    @lru_cache(maxsize=8)  # sessions on one database get the same answer, and keep what is made of it
+    def of(answer: bytes) -> Catalog:
         """From the JSON that QUERY gives. Raises BadCatalog."""
         try:
             found = {name: value if value is not None else [] for name, value in msgspec.json.decode(answer).items()}
@@ -110,7 +111,7 @@ class Catalog:
                 sources.add((table, column), ((table, source), DERIVED))
             sources.inherit(found["inherits"])
             types = {(oid, number): kind for oid, _, _, _, columns, _ in found["relations"] for number, _, kind in columns or ()}
-            return cls(schema, sources.found, frozenset(found["texts"]), types, _leaking(schema))
+            return Catalog(schema, sources.found, frozenset(found["texts"]), types, _leaking(schema))
         except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadCatalog("the server's catalogue could not be read") from error
 

@@ -8,7 +8,7 @@ from typing import Final
 from relays.postgres.codec import HEADER, Report
 from relays.postgres.masked_rows import RowMasker
 from rules.masking import compile_plan
-from rules.masking.literals import Literals
+from rules.masking.literals import literals_of
 
 _TEXT: Final = 25  # OID
 _SAFE: Final = frozenset(b"SVCR")  # fields of a report that name severities, codes and routines
@@ -24,7 +24,7 @@ class Secrets:
     """The spellings of a session's injected secrets."""
 
     def __init__(self, secrets: tuple[bytes, ...]) -> None:
-        self._literals = Literals(secrets)
+        self._literals = literals_of(secrets)
         self._plan = compile_plan((), secrets=secrets)
         self.found_in = self._literals.found_in
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -22,7 +22,7 @@ try:
 except ImportError:  # not compiled
     from rules.masking.needles import Needles, holds_byte  # type: ignore[assignment]
 
-__all__ = ["SHORTEST", "Literals", "Needles"]
+__all__ = ["SHORTEST", "Literals", "Needles", "literals_of"]
 
 SHORTEST: Final = 4  # bytes; what is shorter is no secret, and hiding it would hide half of every body
 _LONGEST_SPELLED: Final = 512  # characters of a secret whose every mixture of spellings is looked for
@@ -33,6 +33,12 @@ _SPELLING_MARKS: Final = b"%\\&+"  # one of them is in whatever spells character
 
 _SHORT_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 _HTML_NAMES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+
+
+@lru_cache(maxsize=64)  # what is searched with is 64 KiB, and sessions on one connection have the same secrets
+def literals_of(secrets: tuple[bytes, ...]) -> Literals:
+    """The spellings of these secrets."""
+    return Literals(secrets)
 
 
 class Literals:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rules.masking.detectors import Detector, any_of, detector, first_look, set_of
-from rules.masking.literals import Literals
+from rules.masking.literals import Literals, literals_of
 from rules.masking.result import Counts
 from rules.masking.strategies import Treatment, strongest
 
@@ -39,7 +39,7 @@ class Scanner:
     @classmethod
     def of(cls, treatments: dict[str, list[Treatment]], secrets: tuple[bytes, ...]) -> Scanner:
         chosen = tuple((detector(name), strongest(given)) for name, given in sorted(treatments.items()))
-        return cls(chosen, Literals(secrets))
+        return cls(chosen, literals_of(tuple(secrets)))
 
     def __bool__(self) -> bool:
         return bool(self.detectors) or bool(self.literals)
