@@ -14,6 +14,7 @@ import pytest
 
 from hopgate.cli.replay_text import cast_lines, pieces
 from hopgate.flow_reading import read_flows
+from hopgate.playback import terminals
 from tests.peers.ssh_gateway import Gateway, gateway
 from tests.peers.sshd import OpenSSH, Sshd
 
@@ -197,4 +198,6 @@ async def test_a_terminal_is_recorded_and_replayed(tmp_path: Path, sshd: Sshd, o
         assert events[0]["version"] == 2
         shown = "".join(event[2] for event in events[1:] if event[1] == "o")
         assert "[redacted] one" in shown
+        (played,) = await asyncio.to_thread(terminals, path)  # what the console's player gets
+        assert [json.loads(line) for line in played.splitlines()] == events
         assert "echo" in await asyncio.to_thread(transcript, world)
