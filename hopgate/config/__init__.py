@@ -17,6 +17,7 @@ from hopgate.config.model import (
     ListenConfig,
     OidcConfig,
     RecordingsConfig,
+    SamlConfig,
     TLSConfig,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "ListenConfig",
     "OidcConfig",
     "RecordingsConfig",
+    "SamlConfig",
     "TLSConfig",
     "load_config",
 ]

@@ -193,6 +193,8 @@ def console_findings(console: ConsoleConfig, issuers: Sequence[IssuerConfig]) ->
         parts = urlsplit(console.url)
         if _url_problem(console.url) or parts.path not in ("", "/") or parts.query:
             yield ("console", "url"), "must be https://host[:port] without a path (http:// only on loopback)"
+    if console.saml is not None and console.saml.name in {each.name for each in issuers}:
+        yield ("console", "saml", "name"), f"`{console.saml.name}` is the name of an issuer already: people of both would be one"
     if console.oidc is None:
         return
     issuer = next((each for each in issuers if each.name == console.oidc.issuer), None)

@@ -151,13 +151,24 @@ class OidcConfig(Section):
     subject_claim: Text = "sub"  # what names a person; must be what agents' tokens, `owners` and locks call him
 
 
+class SamlConfig(Section):
+    """How people sign in to the console by SAML 2.0, with the extra `saml`."""
+
+    name: Name  # of the provider: people are called name:subject, as in `owners` and locks
+    metadata: FilePath  # what the provider publishes about itself: its URL and certificates
+    entity_id: Text = ""  # what it calls this console; "" = the console's URL with /login/saml/metadata
+    subject: Text = ""  # the attribute that names a person; "" = the NameID
+    groups: Text = "groups"  # the attribute with a person's groups
+
+
 class ConsoleConfig(Section):
     """The page and API for people. Reviewers are those whom approvals and rules name, operators those of `operators`."""
 
     url: Text = ""  # what browsers call it, where a proxy stands before it: https://hopgate.corp.example
     viewers: Texts = ()  # groups that may look and do nothing else
     session: Seconds = 8 * 3600.0  # how long somebody stays signed in
-    oidc: OidcConfig | None = None  # without it `hopgate console login` prints single-use links
+    oidc: OidcConfig | None = None  # without either `hopgate console login` prints single-use links
+    saml: SamlConfig | None = None
 
 
 class Config(Section):

@@ -83,7 +83,7 @@ def refuse(call: Call, status: int, message: str) -> Response:
     target = call.request.url.path + (f"?{call.request.url.query}" if call.request.url.query else "")
     if status == 401 and call.htmx:
         return Response(status_code=401, headers={"HX-Redirect": "/login"})
-    if status == 401 and call.route.method == "GET" and call.route.kind == "page":
+    if status == 401 and call.route.method == "GET" and call.route.kind == "page" and call.route.role is not None:
         return call.redirect(f"/login?next={quote(target, safe='')}")
     if call.htmx:
         return call.page("_notice.html", status, message=message)

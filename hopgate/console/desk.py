@@ -19,6 +19,7 @@ from hopgate.services import Services
 
 if TYPE_CHECKING:
     from hopgate.console.oidc import Oidc
+    from hopgate.console.saml import Saml
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Desk:
     inbox: Inbox
     verification: Verification
     oidc: Oidc | None
+    saml: Saml | None
     _closing: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     @classmethod
@@ -61,10 +63,15 @@ class Desk:
 
                 oidc = await Oidc.open(config, config.console.oidc, place, services.credentials.sources)
                 closing.push_async_callback(oidc.close)
+            saml = None
+            if config.console.saml is not None:
+                from hopgate.console.saml import Saml
+
+                saml = Saml(config.console.saml, place)
             roles = Roles(config, services.rules)
             verification = Verification(config.path)
             closing.push_async_callback(verification.close)
-            desk = cls(config, place, services, history, roles, SignIns(services.store), inbox, verification, oidc)
+            desk = cls(config, place, services, history, roles, SignIns(services.store), inbox, verification, oidc, saml)
             desk._closing = closing.pop_all()
         return desk
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode, urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
 from hopgate.console.call import Call
 from hopgate.errors import Denied, Unauthenticated, Unavailable
 from rules.model import Principal
+
+if TYPE_CHECKING:
+    from hopgate.console.saml import Saml
 
 HOME: Final = "/approvals"
 FLOW_SECONDS: Final = 600.0  # for the person to find his second factor
@@ -30,12 +33,7 @@ async def begin(call: Call) -> Response:
     oidc = call.desk.oidc
     if oidc is None:
         raise Denied("no provider is configured: ask for a link with `hopgate console login`")
-    url, binding = await oidc.begin(local_target(call.query.get("next", "")))
-    response = RedirectResponse(url, 303)
-    response.set_cookie(
-        _FLOW_COOKIE, binding, max_age=int(FLOW_SECONDS), path="/login", httponly=True, secure=call.desk.place.secure, samesite="lax"
-    )
-    return response
+    return _to_provider(call, *await oidc.begin(local_target(call.query.get("next", ""))))
 
 
 async def callback(call: Call) -> Response:
@@ -48,7 +46,47 @@ async def callback(call: Call) -> Response:
     principal, name, then = await oidc.finish(
         call.query.get("state", ""), call.query.get("code", ""), call.request.cookies.get(_FLOW_COOKIE, "")
     )
-    response = await _signed_in(call, principal, name, then, how=f"oidc {oidc.issuer.name}")
+    return _forgotten(call, await _signed_in(call, principal, name, then, how=f"oidc {oidc.issuer.name}"))
+
+
+async def begin_saml(call: Call) -> Response:
+    """To the SAML provider, likewise."""
+    return _to_provider(call, *_saml(call).begin(local_target(call.query.get("next", ""))))
+
+
+async def saml_metadata(call: Call) -> Response:
+    return Response(_saml(call).metadata(), media_type="application/samlmetadata+xml")
+
+
+async def saml_response(call: Call) -> Response:
+    """The provider's page posts its response here, from its own site and so without our cookies: those come with the step after it."""
+    state = call.form.get("RelayState", "")
+    _saml(call).receive(state, call.form.get("SAMLResponse", ""))
+    return RedirectResponse(f"/login/saml/done?{urlencode({'state': state})}", 303)
+
+
+async def end_saml(call: Call) -> Response:
+    """The same browser, with its cookie."""
+    saml = _saml(call)
+    principal, name, then = saml.finish(call.query.get("state", ""), call.request.cookies.get(_FLOW_COOKIE, ""))
+    return _forgotten(call, await _signed_in(call, principal, name, then, how=f"saml {saml.settings.name}"))
+
+
+def _saml(call: Call) -> Saml:
+    if call.desk.saml is None:
+        raise Denied("no SAML provider is configured")
+    return call.desk.saml
+
+
+def _to_provider(call: Call, url: str, binding: str) -> Response:
+    response = RedirectResponse(url, 303)
+    response.set_cookie(
+        _FLOW_COOKIE, binding, max_age=int(FLOW_SECONDS), path="/login", httponly=True, secure=call.desk.place.secure, samesite="lax"
+    )
+    return response
+
+
+def _forgotten(call: Call, response: Response) -> Response:
     response.delete_cookie(_FLOW_COOKIE, path="/login", httponly=True, secure=call.desk.place.secure, samesite="lax")
     return response
 
