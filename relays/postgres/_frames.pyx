@@ -9,6 +9,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
+from relays.postgres.rows import Ending
 from relays.wire import RemoteProtocolError
 
 cdef enum:
@@ -120,6 +121,14 @@ cdef class _Output:
         return 0
 
 
+cdef bint is_ascii(const uint8_t* data, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t index
+    cdef uint8_t seen = 0
+    for index in range(size):
+        seen |= data[index]
+    return seen < 128
+
+
 def mask_rows(bytes data not None, Py_ssize_t start, Py_ssize_t columns, actions, tallies):
     cdef const uint8_t* base = <const uint8_t*>PyBytes_AS_STRING(data)
     cdef Py_ssize_t rows = 0
@@ -130,13 +139,17 @@ def mask_rows(bytes data not None, Py_ssize_t start, Py_ssize_t columns, actions
         last -= 1
     cdef Py_ssize_t at = start, position, following, length, index, kept, row
     cdef object action, value
+    cdef Py_ssize_t tail
     cdef bytes constant
     cdef uint8_t field[4]
-    cdef int64_t* counts = <int64_t*>PyMem_Malloc((last + 2) * sizeof(int64_t))
+    cdef int64_t* counts = <int64_t*>PyMem_Malloc((2 * last + 4) * sizeof(int64_t))
     if counts == NULL:
         raise MemoryError
+    cdef int64_t* keeps = counts + last + 1  # of an Ending, else -1
+    cdef list hidden = [action.hidden if type(action) is Ending else b"" for action in acting]
     for index in range(last + 1):
         counts[index] = 0
+        keeps[index] = acting[index].keep if type(acting[index]) is Ending else -1
     cdef _Output out = _Output((stop - start) + ((stop - start) >> 2))
     try:
         while at < stop:
@@ -152,6 +165,13 @@ def mask_rows(bytes data not None, Py_ssize_t start, Py_ssize_t columns, actions
                     if type(action) is bytes:
                         constant = action
                         out.add(<const uint8_t*>PyBytes_AS_STRING(constant), PyBytes_GET_SIZE(constant))
+                    elif keeps[index] >= 0 and is_ascii(base + position + 4, length):
+                        constant = hidden[index]
+                        tail = keeps[index] if keeps[index] and length >= 2 * keeps[index] else 0
+                        write32(field, <uint32_t>(PyBytes_GET_SIZE(constant) + tail))
+                        out.add(field, 4)
+                        out.add(<const uint8_t*>PyBytes_AS_STRING(constant), PyBytes_GET_SIZE(constant))
+                        out.add(base + position + 4 + length - tail, tail)
                     else:
                         value = action(PyBytes_FromStringAndSize(<const char*>base + position + 4, length))
                         if value is None:

@@ -27,6 +27,23 @@ _LENGTH: Final = Struct("!i").pack
 _HEADER: Final = Struct("!BI").pack
 
 
+class Ending:
+    """What hides a value but for its last `keep` characters, behind `hidden`; a short one is hidden whole.
+
+    `otherwise` does the same for text that is not ASCII, whose characters are not bytes. (Compiled code does the rest by itself.)
+    """
+
+    __slots__ = ("hidden", "keep", "otherwise")
+
+    def __init__(self, hidden: bytes, keep: int, otherwise: Callable[[bytes], bytes]) -> None:
+        self.hidden, self.keep, self.otherwise = hidden, keep, otherwise
+
+    def __call__(self, value: bytes) -> bytes:
+        if not value.isascii():
+            return self.otherwise(value)
+        return self.hidden + value[-self.keep :] if self.keep and len(value) >= 2 * self.keep else self.hidden
+
+
 def wire_form(value: bytes | None) -> bytes:
     """A column's value as it stands in a DataRow: its length and its bytes."""
     return NULL if value is None else _LENGTH(len(value)) + value

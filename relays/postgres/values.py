@@ -16,6 +16,7 @@ from typing import Final
 
 import orjson
 
+from relays.postgres.rows import Ending
 from rules.masking.strategies import HIDDEN, Treatment
 
 type Value = bytes | None  # None is NULL
@@ -65,25 +66,13 @@ def _text(treatment: Treatment) -> Value | Replace:
     if treatment.strategy == "hash":
         return _hash(treatment.hash_key)
     if treatment.strategy == "partial":
-        return _partial(treatment)
+        return Ending(HIDDEN.encode(), treatment.keep, treatment.of_bytes)
     return treatment.of_bytes
 
 
 def _hash(key: bytes) -> Replace:
     """Treatment.of_bytes, in one call: the values of a column are many."""
     return lambda value: b"hmac:" + digest(key, value, "sha256").hex()[:16].encode()
-
-
-def _partial(treatment: Treatment) -> Replace:
-    """Treatment.of_bytes, without decoding where a byte is a character."""
-    keep, whole = treatment.keep, HIDDEN.encode()
-
-    def replace(value: bytes) -> bytes:
-        if not value.isascii():
-            return treatment.of_bytes(value)
-        return whole + value[-keep:] if keep and len(value) >= 2 * keep else whole
-
-    return replace
 
 
 def _json(treatment: Treatment, prefix: bytes) -> Value | Replace:

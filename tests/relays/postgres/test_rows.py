@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from relays.postgres import rows
 from relays.wire import RemoteProtocolError
+from rules.masking.strategies import Treatment
 
 try:
     from relays.postgres import _frames as compiled
@@ -108,7 +109,18 @@ def test_rows_that_grow_and_shrink(module: ModuleType) -> None:
 
 
 VALUES = st.lists(st.lists(st.none() | st.binary(max_size=12), min_size=3, max_size=3), max_size=6)
-ACTIONS = st.lists(st.sampled_from([None, REDACT, rows.NULL, lambda value: None, lambda value: value * 2]), max_size=3)
+ENDINGS = [rows.Ending(b"****", keep, Treatment("r", "partial", keep).of_bytes) for keep in (0, 1, 4)]
+ACTIONS = st.lists(st.sampled_from([None, REDACT, rows.NULL, lambda value: None, lambda value: value * 2, *ENDINGS]), max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=st.binary(max_size=20) | st.text(max_size=20).map(str.encode), keep=st.sampled_from([0, 1, 2, 4, 8, 2**40]))
+def test_an_ending_is_the_treatment(value: bytes, keep: int) -> None:
+    treatment = Treatment("r", "partial", keep)
+    ending = rows.Ending(b"****", keep, treatment.of_bytes)
+    for module in filter(None, (rows, compiled)):  # not `both`: pytest-twisted wraps hypothesis's tests once for each parameter
+        masked, _ = module.mask_rows(data_row(b"a", value, None), 0, 3, [None, ending, ending], [0] * 3)
+        assert masked == data_row(b"a", treatment.of_bytes(value), None)
 
 
 @pytest.mark.skipif(compiled is None, reason="relays.postgres._frames is not built: no Cython or no C compiler")
