@@ -11,11 +11,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hopgate.console.place import Place
+from hopgate.console.place import ACS, Place
 
 MAX_BODY: Final = 64 << 10  # bytes; a decision with its guidance is far below
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-FOREIGN: Final = frozenset({"/login/saml/acs"})  # other sites post here by design; it looks at no cookie of ours
 STATIC: Final = "/static/"
 REPLAY: Final = "/replay"
 _POLICY: Final = (
@@ -85,7 +84,7 @@ class Guard:
             return 421, f"this console is at {self._place.url}"
         if scope["method"] in SAFE_METHODS:
             return None
-        if scope["path"] not in FOREIGN and not self._same_origin(headers, host):
+        if scope["path"] != ACS and not self._same_origin(headers, host):
             return 403, "a request from another site: refused"
         length = headers.get("content-length", "0")
         if "transfer-encoding" in headers or not length.isdecimal():

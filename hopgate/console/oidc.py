@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from hopgate.claims import claim_at
 from hopgate.config import Config, IssuerConfig, OidcConfig
-from hopgate.console.pages.signin import FLOW_SECONDS
+from hopgate.console.flows import Flow, Flows, is_subject
 from hopgate.console.place import Place
 from hopgate.console.roles import refuse_agents
 from hopgate.errors import Denied, Unauthenticated, Unavailable
@@ -31,19 +30,15 @@ from hopgate.sources import Sources
 from rules.model import Principal
 
 CALLBACK: Final = "/login/callback"
-MAX_FLOWS: Final = 1000
 _MAX_NAME: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """One sign-in on its way. Its `binding` is in a cookie of the browser that began it, so that nobody can end another's."""
+@dataclass(slots=True, kw_only=True)
+class CodeFlow(Flow):
+    """With what only this client knows of it."""
 
-    binding: str
     nonce: str
     verifier: str
-    then: str
-    until: float
 
 
 class Oidc:
@@ -55,10 +50,9 @@ class Oidc:
         self._place = place
         self._secret = secret
         self._client = client
-        self._flows: dict[str, Flow] = {}
+        self._flows: Flows[CodeFlow] = Flows()
         self._keys: KeyCache | None = None
         self._metadata: dict[str, str] = {}
-        self._clock: Callable[[], float] = time.time
 
     @classmethod
     async def open(cls, config: Config, settings: OidcConfig, place: Place, sources: Sources) -> Self:
@@ -86,11 +80,7 @@ class Oidc:
     async def begin(self, then: str) -> tuple[str, str]:
         """Where to send the browser, and what its cookie must hold when it comes back. Raises Unavailable."""
         metadata = await self._discover()
-        now = self._clock()
-        self._flows = {state: flow for state, flow in self._flows.items() if flow.until > now}
-        if len(self._flows) >= MAX_FLOWS:
-            raise Unavailable("too many people are signing in at once: try again")
-        flow = Flow(secrets.token_urlsafe(32), secrets.token_urlsafe(16), secrets.token_urlsafe(48), then, now + FLOW_SECONDS)
+        flow = CodeFlow(then=then, until=self._flows.until(), nonce=secrets.token_urlsafe(16), verifier=secrets.token_urlsafe(48))
         async with self._oauth() as oauth:
             url, state = oauth.create_authorization_url(
                 metadata["authorization_endpoint"],
@@ -98,14 +88,12 @@ class Oidc:
                 nonce=flow.nonce,
                 state=secrets.token_urlsafe(16),
             )
-        self._flows[state] = flow
+        self._flows.keep(state, flow)
         return url, flow.binding
 
     async def finish(self, state: str, code: str, binding: str) -> tuple[Principal, str, str]:
         """The person, what he is called, and where he wanted to go. Raises Unauthenticated, Denied, Unavailable."""
-        flow = self._flows.pop(state, None)
-        if flow is None or flow.until <= self._clock() or not hmac.compare_digest(flow.binding.encode(), binding.encode()):
-            raise Unauthenticated("this sign-in was not begun in this browser, or too long ago: sign in again")
+        flow = self._flows.take(state, binding)
         metadata = await self._discover()
         try:
             async with self._oauth() as oauth:
@@ -122,7 +110,7 @@ class Oidc:
 
     async def _verify(self, raw: str, nonce: str) -> Principal:
         assert self._keys is not None
-        verified = await Issuer(self.issuer, self._keys).verify(raw, parse(raw), self._clock())
+        verified = await Issuer(self.issuer, self._keys).verify(raw, parse(raw), time.time())
         principal = verified.principal
         # OpenID Connect Core section 3.1.3.7, steps 4, 5 and 11
         if not hmac.compare_digest(str(principal.claims.get("nonce", "")).encode(), nonce.encode()):
@@ -132,7 +120,7 @@ class Oidc:
             raise Unauthenticated("the ID token was made for another client (azp)")
         refuse_agents(principal)
         subject = claim_at(principal.claims, self._settings.subject_claim)
-        if not isinstance(subject, str) or not subject or len(subject) > 255 or not subject.isprintable():
+        if not is_subject(subject):
             raise Denied(f"the ID token has no usable claim {self._settings.subject_claim}")
         # `azp` is this console here; it acts for nobody
         return replace(principal, subject=subject, actors=frozenset())

@@ -10,6 +10,7 @@ from hopgate.addresses import Address
 from hopgate.config import Config
 from hopgate.errors import Misconfigured
 
+ACS: Final = "/login/saml/acs"  # the assertion consumer service: the one path to which other sites post
 _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
 

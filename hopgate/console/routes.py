@@ -9,6 +9,7 @@ from starlette.responses import Response
 from hopgate.console.api.table import routes as api_routes
 from hopgate.console.call import Call, Route
 from hopgate.console.pages import approvals, assets, health, hops, replay, rules, sessions, signin, stop
+from hopgate.console.place import ACS
 from hopgate.errors import Denied
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -18,7 +19,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/login/callback", signin.callback, None),
     Route("GET", "/login/saml", signin.begin_saml, None),
     Route("GET", "/login/saml/metadata", signin.saml_metadata, None),
-    Route("POST", "/login/saml/acs", signin.saml_response, None),
+    Route("POST", ACS, signin.saml_response, None),
     Route("GET", "/login/saml/done", signin.end_saml, None),
     Route("GET", "/login/link", signin.link, None),
     Route("POST", "/login/link", signin.use_link, None),

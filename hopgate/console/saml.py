@@ -6,23 +6,20 @@ ours, in the browser that began it, once, for this console as its audience, abou
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from hopgate.config import SamlConfig
+from hopgate.console.flows import Flow, Flows, is_subject
 from hopgate.console.pages.signin import FLOW_SECONDS
-from hopgate.console.place import Place
-from hopgate.errors import Denied, Misconfigured, Unauthenticated, Unavailable
+from hopgate.console.place import ACS, Place
+from hopgate.errors import Denied, Misconfigured, Unauthenticated
 from rules.model import Principal
 
-ACS: Final = "/login/saml/acs"  # the assertion consumer service
 METADATA: Final = "/login/saml/metadata"
-MAX_FLOWS: Final = 1000
 MAX_GROUPS: Final = 1000
 _POST: Final = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"
 _REDIRECT: Final = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
@@ -31,15 +28,12 @@ _TRANSIENT: Final = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
 _CONFIRMATION: Final = "/saml:Subject/saml:SubjectConfirmation/saml:SubjectConfirmationData"
 
 
-@dataclass(slots=True)
-class Flow:
-    """One sign-in on its way. `binding` is in a cookie of the browser that began it; `proved` is set by the response."""
+@dataclass(slots=True, kw_only=True)
+class AuthnFlow(Flow):
+    """`proved` is set by the response."""
 
     request: str  # the AuthnRequest's ID
-    binding: str
-    then: str
-    until: float
-    proved: tuple[Principal, str] | None = None
+    proved: Principal | None = None
 
 
 class Saml:
@@ -49,8 +43,7 @@ class Saml:
         """Raises Misconfigured when the extra is missing or the provider's metadata cannot be used."""
         self.settings = settings
         self._place = place
-        self._flows: dict[str, Flow] = {}
-        self._clock: Callable[[], float] = time.time
+        self._flows: Flows[AuthnFlow] = Flows()
         try:
             from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request
             from onelogin.saml2.response import OneLogin_Saml2_Response
@@ -75,17 +68,14 @@ class Saml:
 
     def begin(self, then: str) -> tuple[str, str]:
         """Where to send the browser, and what its cookie must hold when it comes back. Raises Unavailable."""
-        now = self._clock()
-        self._flows = {state: flow for state, flow in self._flows.items() if flow.until > now}
-        if len(self._flows) >= MAX_FLOWS:
-            raise Unavailable("too many people are signing in at once: try again")
+        until = self._flows.until()
         request, state = self._request(self._library), secrets.token_urlsafe(16)
-        flow = Flow(request.get_id(), secrets.token_urlsafe(32), then, now + FLOW_SECONDS)
+        flow = AuthnFlow(then=then, until=until, request=request.get_id())
         from onelogin.saml2.utils import OneLogin_Saml2_Utils
 
         query = {"SAMLRequest": request.get_request(), "RelayState": state}
         url: str = OneLogin_Saml2_Utils.redirect(self._library.get_idp_sso_url(), query, request_data=self._here())
-        self._flows[state] = flow
+        self._flows.keep(state, flow)
         return url, flow.binding
 
     def receive(self, state: str, message: str) -> None:
@@ -93,19 +83,18 @@ class Saml:
 
         Raises Unauthenticated, Denied.
         """
-        flow = self._flows.get(state)
-        if flow is None or flow.until <= self._clock() or flow.proved is not None:
+        flow = self._flows.find(state)
+        if flow is None or flow.proved is not None:
             raise Unauthenticated("this sign-in was not begun here, is over, or too old: sign in again")
-        del self._flows[state]  # one response for each, whatever it says
+        self._flows.drop(state)  # one response for each, whatever it says
         try:
             response = self._response(self._library, message)
             valid = response.is_valid(self._here(), flow.request)
             trouble = "" if valid else str(response.get_error() or "it is not valid")
             trouble = trouble or self._missing(response, flow)
             if not trouble:
-                principal = self._principal(response)
-                flow.proved = principal, principal.subject[:100]
-                self._flows[state] = flow
+                flow.proved = self._principal(response)
+                self._flows.keep(state, flow)
                 return
         except Denied:
             raise
@@ -115,14 +104,12 @@ class Saml:
 
     def finish(self, state: str, binding: str) -> tuple[Principal, str, str]:
         """The person, what he is called, and where he wanted to go. Raises Unauthenticated."""
-        flow = self._flows.pop(state, None)
-        same = flow is not None and hmac.compare_digest(flow.binding.encode(), binding.encode())
-        if flow is None or flow.proved is None or flow.until <= self._clock() or not same:
-            raise Unauthenticated("this sign-in was not begun in this browser, or too long ago: sign in again")
-        principal, name = flow.proved
-        return principal, name, flow.then
+        flow = self._flows.take(state, binding)
+        if flow.proved is None:
+            raise Unauthenticated("the provider has not answered this sign-in: sign in again")
+        return flow.proved, flow.proved.subject[:100], flow.then
 
-    def _missing(self, response: Any, flow: Flow) -> str:
+    def _missing(self, response: Any, flow: AuthnFlow) -> str:
         """What python3-saml lets a response leave out, and we do not; "" when all is there."""
         if self.entity_id not in response.get_audiences():
             return "it names no audience"
@@ -141,12 +128,12 @@ class Saml:
             if response.get_nameid_format() == _TRANSIENT:
                 raise Denied("the provider names people anew each time (a transient NameID): set console.saml.subject to an attribute")
             subject = response.get_nameid()
-        if not isinstance(subject, str) or not subject or len(subject) > 255 or not subject.isprintable():
+        if not is_subject(subject):
             raise Denied(f"the response has no usable {self.settings.subject or 'NameID'}")
         groups = [group for group in attributes.get(self.settings.groups, []) if isinstance(group, str) and group]
         if len(groups) > MAX_GROUPS:
             raise Denied(f"the response names more than {MAX_GROUPS} groups")
-        return Principal(self.settings.name, subject, frozenset(groups), expires_at=self._clock() + FLOW_SECONDS)
+        return Principal(self.settings.name, subject, frozenset(groups), expires_at=time.time() + FLOW_SECONDS)
 
     def _described(self) -> dict[str, Any]:
         """Both sides, as python3-saml wants them."""

@@ -17,9 +17,9 @@ import re2
 from rules.masking import validators
 from rules.masking.validators import Span
 
-_OPTIONS: Final = re2.Options()
-_OPTIONS.encoding = re2.Options.Encoding.LATIN1  # bytes in, offsets in bytes
-_OPTIONS.log_errors = False
+LATIN1: Final = re2.Options()
+LATIN1.encoding = re2.Options.Encoding.LATIN1  # bytes in, offsets in bytes
+LATIN1.log_errors = False
 
 _WORD: Final = re.compile(rb"[0-9A-Za-z]+")
 
@@ -54,7 +54,7 @@ class Detector:
 
 
 def _detector(name: str, pattern: bytes, validate: Callable[[bytes, int, int], Span | None] = validators.whole) -> Detector:
-    return Detector(name, pattern, validate, re2.compile(pattern, _OPTIONS))
+    return Detector(name, pattern, validate, re2.compile(pattern, LATIN1))
 
 
 _TOKEN: Final = rb"[0-9A-Za-z_-]"

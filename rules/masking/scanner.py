@@ -39,7 +39,7 @@ class Scanner:
     @classmethod
     def of(cls, treatments: dict[str, list[Treatment]], secrets: tuple[bytes, ...]) -> Scanner:
         chosen = tuple((detector(name), strongest(given)) for name, given in sorted(treatments.items()))
-        return cls(chosen, literals_of(tuple(secrets)))
+        return cls(chosen, literals_of(secrets))
 
     def __bool__(self) -> bool:
         return bool(self.detectors) or bool(self.literals)

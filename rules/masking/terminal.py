@@ -7,6 +7,7 @@ from typing import Final
 
 import re2
 
+from rules.masking.detectors import LATIN1
 from rules.masking.literals import SHORTEST, Needles
 from rules.masking.result import Counts
 from rules.masking.scanner import Found, Scanner
@@ -17,12 +18,10 @@ _OVERLAP: Final = 2048  # of a word longer than that, what is looked at again wi
 _WORD: Final = b"\x1b" + bytes(range(33, 256))  # a colour belongs to the word that it stands before
 # What may go on in the next word: `Bearer `, groups of digits, an IBAN in groups, the BEGIN line of a key.
 # (By RE2, which reads from the end: re tries every digit of a log line's times and numbers.)
-_LATIN1: Final = re2.Options()
-_LATIN1.encoding = re2.Options.Encoding.LATIN1
 _OPENERS: Final = re2.compile(
     rb"(?:(?i:bearer)[ \t]{1,4}|[+(]*[0-9][0-9 .()/-]*[ (]"
     rb"|[A-Za-z]{2}[0-9]{2}(?:[ -]?[0-9A-Za-z]{1,4}){0,9} |-{4,5} ?B?[A-Z0-9 -]{0,60} )\z",
-    _LATIN1,
+    LATIN1,
 )
 _OPENER_LENGTH: Final = 160
 _BLANKS: Final = (b" ", b"\t")
