@@ -132,7 +132,16 @@ class Past:
 
 async def fill(past: Past) -> None:
     """A small company's morning."""
-    dice = random.Random(7)
+    await _reports(past)
+    await _migration(past)
+    await _support(past)
+    await _deployment(past)
+    await _others(past)
+    await past.ledger.durable()
+
+
+async def _reports(past: Past) -> None:
+    """An unbounded DELETE is denied, a bounded one held."""
     analyst = agent("report-writer", "nightly-report-118")
     session = await past.session(analyst, "orders-db", "postgres")
     for number, title in enumerate(("SELECT public.orders", "SELECT public.customers", "SELECT public.orders, public.customers"), 1):
@@ -159,6 +168,10 @@ async def fill(past: Past) -> None:
         (True, b"DELETE FROM orders"),
         (False, b"ERROR 42501"),
     )
+
+
+async def _migration(past: Past) -> None:
+    """A change of the schema has one of its two votes."""
     migrator = agent("schema-bot")
     other = await past.session(migrator, "orders-db", "postgres")
     past.operation(other, 1, "sql", "SELECT pg_catalog.pg_tables", rule="read-freely")
@@ -175,6 +188,10 @@ async def fill(past: Past) -> None:
     found = await past.store.find_approval(two)
     assert found is not None
     await past.approvals.decide(two, Principal("local", "bob", frozenset({"security"})), "approve", version=found.version)
+
+
+async def _support(past: Past) -> None:
+    """A refund is held."""
     support = agent("support-7", "ticket-4411")
     web = await past.session(support, "billing", "http")
     for number in range(1, 4):
@@ -190,6 +207,10 @@ async def fill(past: Past) -> None:
         method="POST",
         path="/v1/refunds",
     )
+
+
+async def _deployment(past: Past) -> None:
+    """A recorded terminal, and a restart with characters that deceive."""
     deployer = agent("deploy\u202ebot", issuer="local")
     ssh = await past.session(deployer, "build-1", "ssh")
     past.operation(ssh, 1, "ssh", "shell", rule="agents-may-open")
@@ -212,6 +233,11 @@ async def fill(past: Past) -> None:
         programs=["systemctl", "echo", "tee"],
         facets=["redirect"],
     )
+
+
+async def _others(past: Past) -> None:
+    """Forty sessions of a dozen agents."""
+    dice = random.Random(7)
     for _ in range(40):
         who = agent(f"agent-{dice.randint(1, 12)}", f"run-{dice.randint(1, 30)}" if dice.random() < 0.6 else "")
         connection, kind = dice.choice((("orders-db", "postgres"), ("billing", "http"), ("build-1", "ssh"), ("wiki", "http")))
@@ -229,4 +255,3 @@ async def fill(past: Past) -> None:
                 "no-unbounded-delete" if denied else "read-freely" if kind == "postgres" else "read-billing",
                 **({"message": "give it a WHERE clause"} if denied else {}),
             )
-    await past.ledger.durable()
