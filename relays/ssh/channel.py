@@ -17,6 +17,7 @@ from relays.wire import UINT32, RemoteProtocolError
 
 if TYPE_CHECKING:
     from relays.ssh.connection import Connection
+    from relays.ssh.lane import Lane
 
 WINDOW: Final = 2 << 20  # bytes that a peer may send before it is granted more
 SMALL_WINDOW: Final = 64 << 10  # of further channels, when those that are open have taken the connection's budget
@@ -76,13 +77,14 @@ class Channel:
         self.queued = 0  # bytes of data that wait
         self.ended = False  # we send no more data
         self.gone = False  # `Owner.closed` has been called
-        self._window_in = window
-        self._recipient = -1
-        self._window_out = 0
-        self._packet_out = 0
-        self._ready = False
-        self._eof_received = self._close_sent = self._close_received = False
-        self._queue: deque[tuple[int, bytes]] = deque()
+        self.lane: Lane | None = None  # the short way of what comes
+        self.window_in = window  # bytes that the peer may still send
+        self.recipient = -1  # what we call it when we speak to the peer
+        self.window_out = 0  # bytes that we may still send
+        self.packet_out = 0  # bytes of data in one message to the peer
+        self.ready = False  # both ends know it
+        self.eof_received = self._close_sent = self.close_received = False
+        self.queue: deque[tuple[int, bytes]] = deque()
         self._replies: deque[Answer] = deque()  # of the peer's, to our requests
         self._owed: deque[list[bool]] = deque()  # answers to the peer's requests: they carry no number, so none may overtake another
         self._unwanted = False
@@ -91,8 +93,8 @@ class Channel:
         """Both ends know the channel now. Raises RemoteProtocolError for a packet size that cannot be worked with."""
         if max_packet < LEAST_PACKET:
             raise RemoteProtocolError(f"a channel must take packets of {LEAST_PACKET} bytes")
-        self._recipient, self._window_out, self._packet_out = recipient, window, min(max_packet, MAX_PACKET)
-        self._ready = True
+        self.recipient, self.window_out, self.packet_out = recipient, window, min(max_packet, MAX_PACKET)
+        self.ready = True
         if self._unwanted:
             self._gone()
             self._send_close()
@@ -100,11 +102,7 @@ class Channel:
     @property
     def open(self) -> bool:
         """Whether both ends may still speak."""
-        return self._ready and not self._close_sent and not self.gone
-
-    @property
-    def eof_received(self) -> bool:
-        return self._eof_received
+        return self.ready and not self._close_sent and not self.gone
 
     # --- sending
 
@@ -112,7 +110,7 @@ class Channel:
         """Send data, as far as the peer takes it; the rest waits."""
         if self.ended or not data:
             return
-        if self._queue or not self._ready or len(data) > self._window_out or self.connection.full:
+        if self.queue or not self.ready or len(data) > self.window_out or self.connection.full:
             self._enqueue(codec.CHANNEL_DATA, data)
         else:
             self._send_data(data)
@@ -126,13 +124,13 @@ class Channel:
     def send_after(self, request: Request) -> None:
         """Send a request behind all data: exit-status, exit-signal."""
         if not self._close_sent:
-            self._queue.append((codec.CHANNEL_REQUEST, request.build()))
+            self.queue.append((codec.CHANNEL_REQUEST, request.build()))
             self.flush()
 
     def send_request(self, request: Request, replied: Answer | None = None) -> None:
         """Send a request at once, past data that waits: a signal must reach a program that does not read. `replied` is told the answer
         to one that wants it; False as well when the channel closes first. Raises RemoteProtocolError when too many are unanswered."""
-        if self._close_sent or not self._ready:
+        if self._close_sent or not self.ready:
             if replied is not None:
                 replied(False)
             return
@@ -140,39 +138,39 @@ class Channel:
             if len(self._replies) >= MAX_REPLIES:
                 raise RemoteProtocolError("too many requests of a channel are unanswered")
             self._replies.append(replied or _nobody)
-        self._send(codec.CHANNEL_REQUEST, UINT32.pack(self._recipient) + request.build())
+        self._send(codec.CHANNEL_REQUEST, UINT32.pack(self.recipient) + request.build())
 
     def send_eof(self) -> None:
         """Say, behind all data, that no more comes."""
         if not self.ended:
             self.ended = True
-            self._queue.append((codec.CHANNEL_EOF, b""))
+            self.queue.append((codec.CHANNEL_EOF, b""))
             self.flush()
 
     def close(self) -> None:
         """Close behind all that waits."""
         self.ended = True
         if not self._close_sent:
-            self._queue.append((codec.CHANNEL_CLOSE, b""))
+            self.queue.append((codec.CHANNEL_CLOSE, b""))
             self.flush()
 
     def abort(self) -> None:
         """Close now; what waits is dropped."""
         self.ended = True
-        self._unwanted = not self._ready
-        self._queue.clear()
+        self._unwanted = not self.ready
+        self.queue.clear()
         self.queued = 0
         self._send_close()
 
     def flush(self) -> None:
         """Send of what waits as much as the peer takes."""
-        queue = self._queue
-        if not queue or not self._ready:
+        queue = self.queue
+        if not queue or not self.ready:
             return
         while queue and not self.connection.full:
             number, payload = queue[0]
             if number in (codec.CHANNEL_DATA, codec.CHANNEL_EXTENDED_DATA):
-                size = min(len(payload), self._window_out)
+                size = min(len(payload), self.window_out)
                 if size < len(payload):
                     if not size:
                         return
@@ -188,31 +186,31 @@ class Channel:
                 queue.clear()
                 self._send_close()
             else:
-                self._send(number, UINT32.pack(self._recipient) + payload)
+                self._send(number, UINT32.pack(self.recipient) + payload)
         if not queue:
             self._tell(self.owner.drained)
 
     def _enqueue(self, number: int, data: bytes) -> None:
-        self._queue.append((number, data))
+        self.queue.append((number, data))
         self.queued += len(data)
         self.flush()
 
     def _send_data(self, data: bytes, *, extended: bool = False) -> None:
-        self._window_out -= len(data)
-        limit = self._packet_out
+        self.window_out -= len(data)
+        limit = self.packet_out
         for at in range(0, len(data), limit):
             piece = data if len(data) <= limit else data[at : at + limit]
             if extended:
-                self._send(codec.CHANNEL_EXTENDED_DATA, codec.THREE.pack(self._recipient, codec.STDERR, len(piece)), piece)
+                self._send(codec.CHANNEL_EXTENDED_DATA, codec.THREE.pack(self.recipient, codec.STDERR, len(piece)), piece)
             else:
-                self._send(codec.CHANNEL_DATA, TWO.pack(self._recipient, len(piece)), piece)
+                self._send(codec.CHANNEL_DATA, TWO.pack(self.recipient, len(piece)), piece)
 
     def _send_close(self) -> None:
-        if self._close_sent or not self._ready:
+        if self._close_sent or not self.ready:
             return
         self._close_sent = True
-        self._send(codec.CHANNEL_CLOSE, UINT32.pack(self._recipient))
-        if self._close_received:
+        self._send(codec.CHANNEL_CLOSE, UINT32.pack(self.recipient))
+        if self.close_received:
             self._gone()
             self.connection.forget(self)
 
@@ -223,22 +221,22 @@ class Channel:
 
     def grant(self) -> None:
         """All that the peer has sent has gone on: it may send a whole window again. Told to it when half of one is due."""
-        owed = self.window - self._window_in
-        if owed * 2 >= self.window and self.open and not self._eof_received and not self._close_received:
-            self._window_in = self.window
-            self._send(codec.CHANNEL_WINDOW_ADJUST, TWO.pack(self._recipient, owed))
+        owed = self.window - self.window_in
+        if owed * 2 >= self.window and self.open and not self.eof_received and not self.close_received:
+            self.window_in = self.window
+            self._send(codec.CHANNEL_WINDOW_ADJUST, TWO.pack(self.recipient, owed))
 
     def got_data(self, data: bytes, *, extended: bool = False) -> None:
         """Raises RemoteProtocolError for more than was granted, and behind the end of file: then the channel closes."""
-        if self._close_received:
+        if self.close_received:
             raise RemoteProtocolError("data came behind the close of a channel")
         size = len(data)
-        if self._eof_received:
+        if self.eof_received:
             self.break_off("data came behind the end of file")
-        elif size > self._window_in or size > MAX_PACKET:
+        elif size > self.window_in or size > MAX_PACKET:
             self.break_off("more data came than was granted")
         else:
-            self._window_in -= size
+            self.window_in -= size
             if not self.gone and size:
                 try:
                     (self.owner.extended if extended else self.owner.data)(data)
@@ -247,14 +245,14 @@ class Channel:
 
     def got_window(self, size: int) -> None:
         """Raises RemoteProtocolError for a window beyond 2^32 - 1."""
-        self._window_out += size
-        if self._window_out > 0xFFFFFFFF:
+        self.window_out += size
+        if self.window_out > 0xFFFFFFFF:
             raise RemoteProtocolError("the window of a channel is too large")
         self.flush()
 
     def got_eof(self) -> None:
-        if not self._eof_received:
-            self._eof_received = True
+        if not self.eof_received:
+            self.eof_received = True
             self._tell(self.owner.eof)
 
     def got_request(self, request: Request) -> None:
@@ -280,7 +278,7 @@ class Channel:
             while owed and owed[0]:
                 (given,) = owed.popleft()
                 if not self._close_sent:
-                    self._send(codec.CHANNEL_SUCCESS if given else codec.CHANNEL_FAILURE, UINT32.pack(self._recipient))
+                    self._send(codec.CHANNEL_SUCCESS if given else codec.CHANNEL_FAILURE, UINT32.pack(self.recipient))
 
         return answer
 
@@ -295,11 +293,11 @@ class Channel:
             self.broken(error)
 
     def got_close(self) -> None:
-        self._close_received = True
+        self.close_received = True
         if not self._close_sent and not self.gone and self._lingers():
             self.ended = True
-            kept = [each for each in self._queue if each[0] in (codec.CHANNEL_REQUEST, codec.CHANNEL_CLOSE)]
-            self._queue, self.queued = deque(kept), 0
+            kept = [each for each in self.queue if each[0] in (codec.CHANNEL_REQUEST, codec.CHANNEL_CLOSE)]
+            self.queue, self.queued = deque(kept), 0
             self.flush()
             self._tell(self.owner.drained)
             return
@@ -320,7 +318,7 @@ class Channel:
         """The connection is gone."""
         self._close_sent = True
         self.ended = True
-        self._queue.clear()
+        self.queue.clear()
         self._gone()
 
     def break_off(self, reason: str) -> None:

@@ -79,7 +79,7 @@ class Connection(SSHService):
             codec.CHANNEL_OPEN_CONFIRMATION: self._confirmation,
             codec.CHANNEL_OPEN_FAILURE: self._failure,
             codec.CHANNEL_WINDOW_ADJUST: self._window_adjust,
-            codec.CHANNEL_DATA: self._data,
+            codec.CHANNEL_DATA: lambda packet: self.data_received(packet, 0, len(packet)),
             codec.CHANNEL_EXTENDED_DATA: self._extended_data,
             codec.CHANNEL_EOF: lambda packet: self._channel(packet).got_eof(),
             codec.CHANNEL_CLOSE: lambda packet: self._channel(packet).got_close(),
@@ -115,11 +115,33 @@ class Connection(SSHService):
                 self.transport.sendUnimplemented()
             else:
                 receive(packet)
-        except RemoteProtocolError as error:
-            self.peer.violated(self, error)
         except Exception as error:
+            self._failed(error)
+
+    def data_received(self, packet: bytes, begin: int, end: int) -> None:
+        """A CHANNEL_DATA, which is [begin:end] of a packet without its number. What most packets are, so it is not cut out first."""
+        if self.over:
+            return
+        try:
+            if end - begin < 8:
+                raise Refused("an SSH message is cut short")
+            number, length = TWO.unpack_from(packet, begin)
+            channel = self.channels.get(number)
+            if channel is None:
+                raise RemoteProtocolError("a message names a channel that there is not")
+            begin += 8
+            if length != end - begin:
+                raise Refused("an SSH message has another length than it says")
+            if channel.lane is None or not channel.lane.take(packet, begin, length):
+                channel.got_data(packet[begin:end])
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, RemoteProtocolError):
             self.peer.failed(error)
-            self.peer.violated(self, RemoteProtocolError("the gateway failed to relay this"))
+            error = RemoteProtocolError("the gateway failed to relay this")
+        self.peer.violated(self, error)
 
     # --- the transport's producer: all that fills it waits in channels
 
@@ -207,17 +229,6 @@ class Connection(SSHService):
             raise RemoteProtocolError("a message names a channel that there is not") from None
         except Exception:
             raise Refused("an SSH message is cut short") from None
-
-    def _data(self, packet: bytes) -> None:
-        if len(packet) < 8:
-            raise Refused("an SSH message is cut short")
-        number, length = TWO.unpack_from(packet)
-        channel = self.channels.get(number)
-        if channel is None:
-            raise RemoteProtocolError("a message names a channel that there is not")
-        if length != len(packet) - 8:
-            raise Refused("an SSH message has another length than it says")
-        channel.got_data(packet[8:])
 
     def _extended_data(self, packet: bytes) -> None:
         fields = codec.Fields(packet, 4)

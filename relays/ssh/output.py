@@ -51,8 +51,7 @@ class Output:
 
     def feed(self, data: bytes, error: bool) -> bytes:
         """Raises HopgateError when the session may read no more."""
-        self._total += len(data)
-        self._relay.account(len(data))
+        self.count(len(data))
         streams = self._streams
         if streams is not None:
             stream = streams[error]
@@ -64,6 +63,18 @@ class Output:
         if self._left:
             self._record(data, error)
         return data
+
+    def passes(self, size: int) -> bool:
+        """Whether so many bytes of standard output go on as they are, counted and no more; else they are to be fed. Raises HopgateError."""
+        if self._left or self._streams is not None:
+            return False
+        self.count(size)
+        return True
+
+    def count(self, size: int) -> None:
+        """Raises HopgateError when the session may read no more."""
+        self._total += size
+        self._relay.account(size)
 
     def finish(self) -> tuple[bytes, bytes]:
         """The rest of both."""

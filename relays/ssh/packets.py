@@ -40,6 +40,8 @@ MAX_BLOCKED: Final = 1 << 16  # messages that wait for new keys
 LINGER_SECONDS: Final = 3.0  # for the last words of a connection
 
 DISCONNECT, IGNORE, UNIMPLEMENTED, DEBUG, SERVICE_REQUEST, SERVICE_ACCEPT, EXT_INFO = 1, 2, 3, 4, 5, 6, 7
+SERVICES: Final = 50  # and above: messages of the service
+CHANNEL_DATA: Final = 94
 KEXINIT, NEWKEYS, KEX_INIT, KEX_REPLY = 20, 21, 30, 31  # 30 and 31 are ECDH's and the hybrid's alike
 PROTOCOL_ERROR, BY_APPLICATION = 2, 11  # RFC 4253 section 11.1
 
@@ -61,6 +63,7 @@ class PacketTransport(conch.SSHTransportBase):
         self.outside = outside
         self.loop = asyncio.get_running_loop()
         self.service: SSHService | None = None
+        self.data_received: Callable[[bytes, int, int], None] | None = None  # the service's way for data, if it has one
         self.other: PacketTransport | None = None  # the leg on the other side of the gateway: they end together
         self.ended_because = ""
         self.max_packet = MAX_EARLY_PACKET
@@ -89,6 +92,7 @@ class PacketTransport(conch.SSHTransportBase):
         self.blocked = None
         self._buffer.clear()
         service, self.service = self.service, None
+        self.data_received = None
         if service is not None:
             try:
                 service.serviceStopped()
@@ -246,12 +250,14 @@ class PacketTransport(conch.SSHTransportBase):
             packet, following = found
             self.left -= following - at
             at = following
-            number, payload = packet[1], packet[2 : len(packet) - packet[0]]
+            number, end = packet[1], len(packet) - packet[0]
             service = self.service
-            if number >= 50 and service is not None and self.state <= OFFERED:
-                service.packetReceived(number, payload)  # type: ignore[no-untyped-call]
+            if number < SERVICES or service is None or self.state > OFFERED:
+                self.dispatchMessage(number, packet[2:end])
+            elif number == CHANNEL_DATA and self.data_received is not None:
+                self.data_received(packet, 2, end)
             else:
-                self.dispatchMessage(number, payload)
+                service.packetReceived(number, packet[2:end])  # type: ignore[no-untyped-call]
             if self.left < 0:
                 self.rekey()
         return at
@@ -328,6 +334,7 @@ class PacketTransport(conch.SSHTransportBase):
         if self.service is not None:
             self.service.serviceStopped()
         self.service = service
+        self.data_received = getattr(service, "data_received", None)
         service.transport = self
         service.serviceStarted()
 

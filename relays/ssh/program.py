@@ -11,6 +11,7 @@ from relays.commands import SERVER
 from relays.ssh import codec, told
 from relays.ssh.channel import Answer, Channel, Owner
 from relays.ssh.codec import Request
+from relays.ssh.lane import Lane
 from relays.ssh.output import Output
 from relays.ssh.running import Running
 from rules.model import Decision
@@ -76,6 +77,20 @@ class Program(Running, Owner):
         self._over = True
         if self._channel is not None:
             self._channel.abort()
+
+    def take_short_way(self) -> None:
+        if self._channel is not None:
+            self.client.lane = Lane(self.client, self._channel, self._passes_in)
+            self._channel.lane = Lane(self._channel, self.client, self._passes_out)
+
+    def _passes_in(self, data: memoryview) -> bool:
+        return not self._over
+
+    def _passes_out(self, data: memoryview) -> bool:
+        if self.cast is None and not self.returns and not self._over and self._output.passes(len(data)):
+            return True
+        self._said(bytes(data), False)
+        return False
 
     # --- what the target says
 

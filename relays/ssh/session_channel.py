@@ -353,6 +353,7 @@ class SessionChannel(Owner):
             running.client_data(data)
         if self._early_eof:
             running.client_eof()
+        running.take_short_way()
         if not self.channel.queued:
             running.client_drained()
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from relays.commands import CLIENT, SERVER
+from relays.commands import CLIENT, SERVER, Side
 from relays.ssh import codec, told
 from relays.ssh.channel import Channel
 from relays.ssh.codec import Request
@@ -30,17 +30,40 @@ class SftpChannel(Program):
     # --- bytes
 
     def data(self, data: bytes) -> None:
-        if self._over:
-            return
-        self._output.feed(data, False)  # counted
-        self._do(self._filter.receive(SERVER, data))
-        self.client_drained()
+        if self._passes_out(data):
+            self.client.write(data)
+            self.client_drained()
 
     def client_data(self, data: bytes) -> None:
+        channel = self._channel
+        if self._passes_in(data) and channel is not None:
+            channel.write(data)
+            self.drained()
+
+    def _passes_out(self, data: bytes | memoryview) -> bool:
         if self._over:
-            return
-        self._do(self._filter.receive(CLIENT, data))
+            return False
+        self._output.count(len(data))
+        if self._passes(SERVER, data):
+            return True
+        self.client_drained()
+        return False
+
+    def _passes_in(self, data: bytes | memoryview) -> bool:
+        if self._over:
+            return False
+        if self._passes(CLIENT, data):
+            return True
         self.drained()
+        return False
+
+    def _passes(self, side: Side, data: bytes | memoryview) -> bool:
+        """Whether all that is to be done is to pass the data on. Else it has been done."""
+        commands = self._filter.receive(side, data)
+        if len(commands) == 1 and isinstance(only := commands[0], Forward) and only.data is data:
+            return True
+        self._do(commands)
+        return False
 
     def eof(self) -> None:
         if not self._over:

@@ -203,12 +203,11 @@ def handle_of(data: bytes) -> bytes:
     return found
 
 
-def packet_end(buffer: bytes | bytearray, at: int, who: str) -> int | None:
-    """Where the packet that begins at `at` ends; None when it has not all come. Raises RemoteProtocolError for a length out of bounds."""
+def packet_end(buffer: memoryview, at: int, who: str) -> int | None:
+    """Where the packet that begins at `at` ends, come or not; None: unknown yet. Raises RemoteProtocolError for a length out of bounds."""
     if len(buffer) < at + 4:
         return None
     (length,) = UINT32.unpack_from(buffer, at)
     if not LEAST_PACKET <= length <= MAX_PACKET:
         raise RemoteProtocolError(f"{who} sent an SFTP packet of {length} bytes: {LEAST_PACKET} to {MAX_PACKET} are taken")
-    stop = at + 4 + int(length)
-    return stop if stop <= len(buffer) else None
+    return at + 4 + int(length)

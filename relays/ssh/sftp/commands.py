@@ -16,10 +16,10 @@ class Command:
 
 @dataclass(slots=True)
 class Forward(Command):
-    """Write `data` to the side named: whole packets."""
+    """Write `data` to the side named: whole packets, or parts of a WRITE or DATA in order."""
 
     side: Side
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(slots=True)

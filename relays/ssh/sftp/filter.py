@@ -10,36 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from relays.commands import CLIENT, OTHER, SERVER, Side
+from relays.commands import CLIENT, SERVER, Side
 from relays.ssh.sftp import codec
-from relays.ssh.sftp.commands import Command, End, Forward, Record, Refuse
+from relays.ssh.sftp.bulk import HOME, OPENING, OVER, READY, START, Bulk
+from relays.ssh.sftp.commands import Command, End, Record, Refuse
 from relays.ssh.sftp.handles import MAX_HANDLES, Handle
-from relays.ssh.sftp.judging import NOT_PENDING, OWN, Judging
+from relays.ssh.sftp.judging import NOT_PENDING, OWN
 from relays.ssh.sftp.requests import OF_HANDLES, OFFERED, UNJUDGED
 from relays.ssh.sftp.waiting import Resolution, Waiting
 from relays.wire import UINT32, RemoteProtocolError
 from rules.model import Decision
 from rules.remote_paths import absolute
 
-MAX_WAITING: Final = 128  # requests being judged, held or carried out
-MAX_OUTSTANDING: Final = 4096  # requests without an answer, READ and WRITE included
-MAX_BACKLOG: Final = 8 << 20  # bytes of a client that goes on sending when nothing more is read of it
-
-_WHO: Final = {CLIENT: "the client", SERVER: "the target"}
 _ON_HANDLES: Final = {codec.READ, codec.WRITE, codec.READDIR, codec.FSTAT, codec.CLOSE}
 
-# phases
-_START, _OPENING, _HOME, _READY, _OVER = range(5)
 
-
-class SftpFilter(Judging):
+class SftpFilter(Bulk):
     """One SFTP channel. `context` is what else changes what a request means (account …), for the fingerprint of approvals."""
 
     def __init__(self, context: bytes = b"", *, resolve: bool = True) -> None:
         super().__init__(context, resolve)
         self.refused = ""  # why the channel was ended, once it was
-        self._phase = _START
-        self._buffers = {CLIENT: bytearray(), SERVER: bytearray()}
         self._version = b""
         self._client_ended = False
 
@@ -48,8 +39,9 @@ class SftpFilter(Judging):
         """Bytes of the client that are not read yet because too much waits: give it no more window while this is not 0."""
         return len(self._buffers[CLIENT]) if self._full else 0
 
-    def receive(self, side: Side, data: bytes) -> list[Command]:
-        """Bytes that came from a side, in pieces of any size."""
+    def receive(self, side: Side, data: bytes | memoryview) -> list[Command]:
+        """Bytes that came from a side, in pieces of any size. When all that is to be done is to pass on just these, then it is one
+        `Forward` of `data` itself."""
         return self._guarded(lambda: self._received(side, data))
 
     def decided(self, token: int, decision: Decision) -> list[Command]:
@@ -62,7 +54,9 @@ class SftpFilter(Judging):
 
     def finish(self) -> list[Command]:
         """The channel is gone, for whatever reason: what the recording says of files that are still open."""
-        self._phase = _OVER
+        self._phase = OVER
+        for side, transfer in self._transfers.items():
+            transfer.cut = self._rest[side] > 0
         handles, self._handles = self._handles, {}
         return [Record(text) for handle in handles.values() for text in handle.records(closed=False)]
 
@@ -74,7 +68,7 @@ class SftpFilter(Judging):
 
     def _guarded(self, work: Callable[[], None]) -> list[Command]:
         """What `work` put out. Whatever goes wrong in it ends the channel: what is not understood goes nowhere."""
-        if self._phase == _OVER:
+        if self._phase == OVER:
             return []
         try:
             work()
@@ -86,61 +80,21 @@ class SftpFilter(Judging):
         return out
 
     def _refuse(self, reason: str) -> None:
-        self._phase = _OVER
+        self._phase = OVER
         self.refused = reason
         self._out += [Record(f"sftp ended: {reason}"), Refuse(reason)]
 
-    def _received(self, side: Side, data: bytes) -> None:
-        buffer = self._buffers[side]
-        if not buffer:
-            taken = self._scan(side, data)
-            if taken < len(data):
-                buffer += data[taken:] if taken else data
-        else:
-            buffer += data
-            self._rescan(side)
-        if len(buffer) > MAX_BACKLOG:
-            raise RemoteProtocolError(f"{_WHO[side]} sends more than is read of it")
+    def _received(self, side: Side, data: bytes | memoryview) -> None:
+        self._take(side, data)
         self._resume()
-
-    def _rescan(self, side: Side) -> None:
-        buffer = self._buffers[side]
-        taken = self._scan(side, buffer)
-        if taken:
-            del buffer[:taken]
-
-    def _scan(self, side: Side, buffer: bytes | bytearray) -> int:
-        """Deal with the whole packets at the front; how many bytes they were. Runs of packets that go on as they are go on in one piece."""
-        fast, slow = (self._client_bulk, self._client) if side == CLIENT else (self._server_bulk, self._server)
-        other, who = OTHER[side], _WHO[side]
-        at = run = 0
-        with memoryview(buffer) as view:
-            while self._phase != _OVER and not (side == CLIENT and self._full):
-                stop = codec.packet_end(buffer, at, who)
-                if stop is None:
-                    break
-                if not fast(buffer, view, at, stop):
-                    if run < at:
-                        self._out.append(Forward(other, bytes(view[run:at])))
-                    run = stop
-                    slow(bytes(view[at:stop]))
-                at = stop
-            if run < at:
-                whole = run == 0 and at == len(buffer) and isinstance(buffer, bytes)
-                self._out.append(Forward(other, buffer if whole else bytes(view[run:at])))  # type: ignore[arg-type]
-        return at
-
-    @property
-    def _full(self) -> bool:
-        return len(self._waiting) >= MAX_WAITING or len(self._pending) >= MAX_OUTSTANDING
 
     def _resume(self) -> None:
         """Read on where too much waited."""
-        if self._buffers[CLIENT] and self._phase == _READY and not self._full:
+        if self._buffers[CLIENT] and self._phase == READY and not self._full:
             self._rescan(CLIENT)
         if not self._client_ended or self._full:
             return
-        if self._buffers[CLIENT]:
+        if self._buffers[CLIENT] or self._rest[SERVER]:
             raise RemoteProtocolError("the client ended in the middle of an SFTP packet")
         if all(waiting.sent for waiting in self._waiting.values()):
             self._client_ended = False
@@ -151,61 +105,18 @@ class SftpFilter(Judging):
             self._client_ended = True
             self._resume()
             return
-        if self._buffers[SERVER]:
+        if self._buffers[SERVER] or self._rest[CLIENT]:
             raise RemoteProtocolError("the target ended in the middle of an SFTP packet")
         self._out.append(End(SERVER))
-
-    # --- READ and WRITE, DATA and their STATUS: as little as possible for each packet
-
-    def _client_bulk(self, buffer: bytes | bytearray, view: memoryview, at: int, stop: int) -> bool:
-        """Whether a packet is a READ or a WRITE that goes on as it is."""
-        kind = buffer[at + 4]
-        if (kind != codec.WRITE and kind != codec.READ) or stop - at < 25:
-            return False
-        _, _, request, size = codec.STRING_HEAD.unpack_from(buffer, at)
-        tail = at + 13 + size
-        handle = self._handles.get(bytes(view[at + 13 : tail]))
-        if handle is None or request in self._pending or tail + 12 > stop:
-            return False
-        offset, length = codec.WRITE_TAIL.unpack_from(buffer, tail)
-        if kind == codec.READ:
-            if not handle.reads or tail + 12 != stop:
-                return False
-        else:
-            if not handle.writes or tail + 12 + length != stop:
-                return False
-            handle.written.add(handle.written.bytes if handle.appends else offset, view[tail + 12 : stop])
-        self._pending[request] = (kind, handle, offset)
-        return True
-
-    def _server_bulk(self, buffer: bytes | bytearray, view: memoryview, at: int, stop: int) -> bool:
-        """Whether a packet is the answer to a READ or a WRITE, and goes on as it is."""
-        kind = buffer[at + 4]
-        if (kind != codec.DATA and kind != codec.STATUS) or stop - at < 13:
-            return False
-        _, _, request, value = codec.STRING_HEAD.unpack_from(buffer, at)
-        asked, handle, offset = self._pending.get(request, NOT_PENDING)
-        if asked == codec.READ and isinstance(handle, Handle):
-            if kind == codec.DATA:
-                if at + 13 + value != stop:
-                    return False
-                handle.read.add(offset, view[at + 13 : stop])
-        elif asked == codec.WRITE and isinstance(handle, Handle) and kind == codec.STATUS:
-            if value != codec.OK:
-                handle.written.failed += 1
-        else:
-            return False
-        del self._pending[request]
-        return True
 
     # --- all other packets of the client
 
     def _client(self, packet: bytes) -> None:
         kind = packet[4]
-        if self._phase == _START:
+        if self._phase == START:
             self._init(kind, packet)
             return
-        if self._phase != _READY:
+        if self._phase != READY:
             raise RemoteProtocolError("the client sent an SFTP request before the versions were agreed on")
         if kind not in codec.REQUESTS:
             raise RemoteProtocolError(f"the client sent an SFTP packet of the unknown type {kind}")
@@ -227,8 +138,8 @@ class SftpFilter(Judging):
         number, _ = codec.opening(packet)
         if number < codec.VERSION_3:
             raise RemoteProtocolError(f"the client speaks version {number} of SFTP: version 3 is needed")
-        self._phase = _OPENING
-        self._out.append(Forward(SERVER, codec.init()))
+        self._phase = OPENING
+        self._forward(SERVER, codec.init())
 
     def _on_handle(self, kind: int, request: int, packet: bytes) -> None:
         fields = codec.Fields(packet, "SFTP request", 9)
@@ -276,15 +187,15 @@ class SftpFilter(Judging):
 
     def _pass(self, kind: int, request: int, packet: bytes, about: Handle | None) -> None:
         self._pending[request] = (kind, about, 0)
-        self._out.append(Forward(SERVER, packet))
+        self._forward(SERVER, packet)
 
     # --- all other packets of the target
 
     def _server(self, packet: bytes) -> None:
         kind = packet[4]
-        if self._phase == _START:
+        if self._phase == START:
             raise RemoteProtocolError("the target spoke first, and not SFTP")
-        if self._phase == _OPENING:
+        if self._phase == OPENING:
             self._agreed(kind, packet)
             return
         if len(packet) < 9:
@@ -309,7 +220,7 @@ class SftpFilter(Judging):
             del self._pending[request]
             if asked == codec.CLOSE and isinstance(about, Handle):
                 self._out += [Record(text) for text in about.records(closed=True)]
-        self._out.append(Forward(CLIENT, packet))
+        self._forward(CLIENT, packet)
 
     def _agreed(self, kind: int, packet: bytes) -> None:
         if kind != codec.VERSION:
@@ -319,15 +230,15 @@ class SftpFilter(Judging):
             raise RemoteProtocolError(f"the target speaks version {number} of SFTP, which was asked for version 3")
         self._openssh = any(name.endswith(b"@openssh.com") for name, _ in extensions)
         self._version = codec.version(pair for pair in extensions if pair[0] in OFFERED)
-        self._phase = _HOME
-        self._out.append(Forward(SERVER, codec.realpath(self._own_request(None), b".")))
+        self._phase = HOME
+        self._forward(SERVER, codec.realpath(self._own_request(None), b"."))
 
     def _at_home(self, packet: bytes) -> None:
         """Where relative paths start. Unknown, they are refused one by one."""
         if packet[4] == codec.NAME:
             self._home = absolute(codec.only_name(packet), None)
-        self._phase = _READY
-        self._out.append(Forward(CLIENT, self._version))
+        self._phase = READY
+        self._forward(CLIENT, self._version)
 
     def _carried_out(self, waiting: Waiting, kind: int, packet: bytes) -> None:
         if not waiting.sent or waiting.operation is None:

@@ -14,7 +14,7 @@ MAX_HANDLES: Final = 1024
 class Transfer:
     """The bytes of one direction. Their SHA-256 counts only while they come in order from the start of the file."""
 
-    __slots__ = ("bytes", "digest", "failed", "in_order", "packets")
+    __slots__ = ("bytes", "cut", "digest", "failed", "in_order", "packets")
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -22,18 +22,26 @@ class Transfer:
         self.failed = 0  # packets that the target refused
         self.digest = hashlib.sha256()
         self.in_order = True
+        self.cut = False  # the last packet did not come whole
 
     def add(self, offset: int, data: memoryview) -> None:
-        if self.in_order and offset == self.bytes:
-            self.digest.update(data)
-        else:
+        """A packet's data, or the beginning of it."""
+        if offset != self.bytes:
             self.in_order = False
-        self.bytes += len(data)
         self.packets += 1
+        self.go_on(data)
+
+    def go_on(self, data: memoryview) -> None:
+        """More data of the same packet."""
+        if self.in_order:
+            self.digest.update(data)
+        self.bytes += len(data)
 
     def told(self) -> str:
         """`1048576 bytes, sha256 …`, or why there is none."""
         size = f"{self.bytes} bytes"
+        if self.cut:
+            return f"{size}, cut off"
         if self.failed:
             return f"{size}, {self.failed} of {self.packets} writes failed"
         return f"{size}, sha256 {self.digest.hexdigest()}" if self.in_order else f"{size}, not in order"

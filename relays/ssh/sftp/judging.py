@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relays.commands import CLIENT, SERVER
+from relays.commands import CLIENT, SERVER, Side
 from relays.ssh.sftp import codec
 from relays.ssh.sftp.commands import Command, Forward, Judge, Record, Tell
 from relays.ssh.sftp.handles import Handle
@@ -39,9 +39,18 @@ class Judging:
         self._home: bytes | None = None  # where relative paths start
         self._openssh = False
         self._out: list[Command] = []
+        self._rest = {CLIENT: 0, SERVER: 0}  # bytes to come of the packet that is on its way to a side
+        self._later: dict[Side, list[bytes]] = {CLIENT: [], SERVER: []}  # what goes to the side behind that packet
+
+    def _forward(self, side: Side, packet: bytes) -> None:
+        """Send a side a whole packet, though not into the middle of another."""
+        if self._rest[side]:
+            self._later[side].append(packet)
+        else:
+            self._out.append(Forward(side, packet))
 
     def _reply(self, request: int, code: int, message: str) -> None:
-        self._out.append(Forward(CLIENT, codec.status(request, code, message)))
+        self._forward(CLIENT, codec.status(request, code, message))
 
     def _judge(self, kind: int, request: int, packet: bytes) -> None:
         try:
@@ -89,7 +98,7 @@ class Judging:
         found = [] if waiting.reason or not self._resolves else resolutions(waiting)
         waiting.unresolved = len(found)
         for one in found:
-            self._out.append(Forward(SERVER, codec.realpath(self._own_request(one), one.path)))
+            self._forward(SERVER, codec.realpath(self._own_request(one), one.path))
         if not found:
             self._ask(waiting)
 
@@ -136,7 +145,7 @@ class Judging:
             return
         if decision.allowed:
             waiting.sent = True
-            self._out.append(Forward(SERVER, waiting.packet))
+            self._forward(SERVER, waiting.packet)
             waiting.packet = b""
         else:
             title, sentence = waiting.operation.title, explain(decision, waiting.operation)

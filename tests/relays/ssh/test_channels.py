@@ -10,6 +10,7 @@ from relays.ssh import codec
 from relays.ssh.channel import LEAST_PACKET, MAX_PACKET, MAX_REPLIES, SMALL_WINDOW, WINDOW
 from relays.ssh.codec import Confirmation, Open, Request
 from relays.ssh.connection import MAX_CHANNELS, MAX_UNSENT, WINDOW_BUDGET
+from relays.ssh.lane import Lane
 from tests.relays.ssh.harness import Line, settle
 from tests.relays.ssh.test_exec import names, text
 
@@ -237,15 +238,19 @@ async def test_no_more_sessions_means_no_more() -> None:
     assert names(line.to_client()) == ["open_failure"]
 
 
-async def test_an_owner_that_fails_takes_only_its_channel(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("way", ["its owner", "the short way"])
+async def test_an_owner_that_fails_takes_only_its_channel(way: str, caplog: pytest.LogCaptureFixture) -> None:
     line = Line()
-    channel, _ = await line.running()
+    channel, upstream = await line.running()
     other, _ = await line.running()
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("secret input")
 
-    line.relay.client.channels[channel].owner.data = fail  # type: ignore[method-assign]
+    found = line.relay.client.channels[channel]
+    assert found.lane is not None
+    found.owner.data = fail  # type: ignore[method-assign]
+    found.lane = Lane(found, line.relay.server.channels[upstream], fail) if way == "the short way" else None
     with caplog.at_level(logging.DEBUG):
         line.data(channel, b"secret input")
     assert names(line.to_client()) == ["close"]

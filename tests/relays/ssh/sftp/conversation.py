@@ -53,14 +53,12 @@ def name_of(number: int, path: bytes) -> bytes:
     return request(codec.NAME, number, pack("!I", 1), text(path), text(path), NO_ATTRIBUTES)
 
 
-def packets(data: bytes) -> list[bytes]:
-    """Whole packets, and nothing else."""
-    found, at = [], 0
-    while at < len(data):
-        (length,) = unpack_from("!I", data, at)
-        assert at + 4 + length <= len(data), "half a packet was sent on"
-        found.append(data[at : at + 4 + length])
-        at += 4 + length
+def packets(stream: bytearray) -> list[bytes]:
+    """Takes the whole packets from the front of what has come."""
+    found = []
+    while len(stream) >= 4 and len(stream) >= (size := 4 + unpack_from("!I", stream)[0]):
+        found.append(bytes(stream[:size]))
+        del stream[:size]
     return found
 
 
@@ -87,6 +85,9 @@ class Conversation:
         self.ended: list[Side] = []
         self.refused = ""
         self.answering = True
+        self.pieces = 1 << 20  # bytes of the target's in one piece
+        self.denied: set[int] = set()  # ids, by `settle`
+        self.streams: dict[Side, bytearray] = {CLIENT: bytearray(), SERVER: bytearray()}  # what a side got and is no whole packet yet
         self._handles = 0
         if begun:
             self.client(codec.packet(codec.INIT, pack("!I", 3)))
@@ -101,6 +102,16 @@ class Conversation:
     def decided(self, token: int, decision: Decision) -> None:
         self._do(self.filter.decided(token, decision))
 
+    def settle(self, turn: int) -> None:
+        """Decide all that waits, every second way."""
+        tokens, self.tokens = self.tokens, []
+        for token in tokens:
+            waiting = self.filter._asked.get(token)
+            if waiting is not None:
+                if (token + turn) % 2:
+                    self.denied.add(waiting.id)
+                self.decided(token, DENY if (token + turn) % 2 else ALLOW)
+
     def eof(self, side: Side) -> None:
         self._do(self.filter.eof(side))
 
@@ -114,10 +125,12 @@ class Conversation:
             assert not self.refused, "something follows the end"
             match command:
                 case Forward(side=side, data=data) if side == SERVER:
-                    for packet in packets(data):
+                    self.streams[SERVER] += data
+                    for packet in packets(self.streams[SERVER]):
                         self._at_target(packet)
                 case Forward(data=data):
-                    self.answers += packets(data)
+                    self.streams[CLIENT] += data
+                    self.answers += packets(self.streams[CLIENT])
                 case Judge(token=token, operation=operation):
                     self.operations.append(operation)
                     self.tokens.append(token)
@@ -146,7 +159,9 @@ class Conversation:
             return
         self.seen.append(packet)
         if self.answering:
-            self.target(self._answer(kind, number, packet))
+            answer = self._answer(kind, number, packet)
+            for at in range(0, len(answer), self.pieces):
+                self.target(answer[at : at + self.pieces])
 
     def _resolved(self, path: bytes) -> bytes:
         found = posixpath.normpath(posixpath.join("/home/u", path.decode("utf-8", "surrogateescape")))

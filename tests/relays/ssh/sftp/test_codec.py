@@ -43,17 +43,17 @@ def test_attributes(wire: str, found: Attributes, shown: str) -> None:
 
 
 def test_where_packets_end() -> None:
-    data = codec.init() + codec.realpath(1, b"/")
+    data = memoryview(codec.init() + codec.realpath(1, b"/"))
     assert codec.packet_end(data, 0, "x") == 9
     assert codec.packet_end(data, 9, "x") == len(data)
     assert codec.packet_end(data, len(data), "x") is None
     for cut in range(9):
-        assert codec.packet_end(data[:cut], 0, "x") is None
-    most = pack("!I", codec.MAX_PACKET) + b"x" * codec.MAX_PACKET
-    assert codec.packet_end(most, 0, "x") == len(most)
+        assert codec.packet_end(data[:cut], 0, "x") == (None if cut < 4 else 9)
+    most = pack("!I", codec.MAX_PACKET)
+    assert codec.packet_end(memoryview(most), 0, "x") == 4 + codec.MAX_PACKET
     for length in (0, 4, codec.MAX_PACKET + 1, 0xFFFFFFFF):
         with pytest.raises(RemoteProtocolError):
-            codec.packet_end(pack("!I", length), 0, "x")
+            codec.packet_end(memoryview(pack("!I", length)), 0, "x")
 
 
 def test_openings() -> None:

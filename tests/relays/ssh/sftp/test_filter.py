@@ -8,9 +8,8 @@ from struct import pack
 import pytest
 
 from relays.commands import CLIENT, SERVER
-from relays.ssh.sftp import codec
-from relays.ssh.sftp import filter as filter_module
-from relays.ssh.sftp.filter import MAX_WAITING
+from relays.ssh.sftp import bulk, codec
+from relays.ssh.sftp.bulk import MAX_WAITING
 from rules.model import UNKNOWN, Decision, Operation
 from tests.relays.ssh.sftp.conversation import (
     ALLOW,
@@ -305,6 +304,41 @@ def test_writes_that_the_target_refuses_are_told() -> None:
     assert conversation.records == ["sftp write /srv/x: 4 bytes, 1 of 1 writes failed"]
 
 
+def test_a_write_goes_on_before_it_is_whole() -> None:
+    conversation = open_file(WRITE)
+    packet = writing(2, b"h1", 0, b"data" * 10)
+    head, rest = memoryview(packet)[:30], packet[30:]
+    commands = conversation.filter.receive(CLIENT, head)
+    assert [getattr(command, "data", None) for command in commands] == [head]
+    assert commands[0].data is head  # type: ignore[attr-defined]
+    assert [getattr(command, "data", None) for command in conversation.filter.receive(CLIENT, rest)] == [rest]
+
+
+@pytest.mark.parametrize("held", [ALLOW, DENY])
+def test_nothing_gets_into_a_packet_that_is_on_its_way(held: Decision) -> None:
+    conversation = Conversation(lambda operation: None if "remove" in operation.title else ALLOW)
+    conversation.client(opening("/srv/x", READ | WRITE) + request(codec.REMOVE, 7, text("/srv/y")))
+    conversation.answering = False
+    conversation.client(reading(2, b"h1", 0, 4) + writing(3, b"h1", 0, b"data")[:-2])
+    conversation.target(request(codec.DATA, 2, text("data"))[:-1])
+    seen, answers = len(conversation.seen), len(conversation.answers)
+    conversation.decided(conversation.tokens[-1], held)
+    assert (len(conversation.seen), len(conversation.answers)) == (seen, answers)
+    conversation.client(b"ta" + reading(4, b"h1", 0, 4))
+    conversation.target(b"a")
+    allowed = held is ALLOW
+    assert [packet[8] for packet in conversation.seen[seen:]] == ([3, 7, 4] if allowed else [3, 4])
+    assert [packet[8] for packet in conversation.answers[answers:]] == ([2] if allowed else [2, 7])
+    assert conversation.streams == {CLIENT: b"", SERVER: b""}
+
+
+def test_a_write_that_is_cut_off_has_no_digest() -> None:
+    conversation = open_file(WRITE)
+    conversation.client(writing(2, b"h1", 0, b"data" * 10)[:-3])
+    told = [command.text for command in conversation.filter.finish() if hasattr(command, "text")]
+    assert told == ["sftp write /srv/x: 37 bytes, cut off, not closed"]
+
+
 def test_files_that_are_open_at_the_end() -> None:
     conversation = open_file(READ | WRITE)
     told = [command.text for command in conversation.filter.finish() if hasattr(command, "text")]
@@ -445,7 +479,7 @@ def test_requests_are_bounded_and_go_on_when_there_is_room() -> None:
 
 
 def test_outstanding_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filter_module, "MAX_OUTSTANDING", 10)
+    monkeypatch.setattr(bulk, "MAX_OUTSTANDING", 10)
     conversation = open_file(READ)
     conversation.answering = False
     conversation.client(b"".join(reading(number, b"h1", 0, 4) for number in range(2, 32)))
@@ -456,7 +490,7 @@ def test_outstanding_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_client_that_goes_on_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filter_module, "MAX_OUTSTANDING", 1)
+    monkeypatch.setattr(bulk, "MAX_OUTSTANDING", 1)
     conversation = open_file(READ)
     conversation.answering = False
     conversation.client(reading(2, b"h1", 0, 4))
@@ -577,4 +611,4 @@ def test_packets_of_a_run_go_on_in_one_piece() -> None:
     commands = conversation.filter.receive(CLIENT, whole)
     assert [getattr(command, "data", None) for command in commands] == [whole]
     assert commands[0].data is whole  # type: ignore[attr-defined]
-    assert len(packets(whole)) == 10
+    assert len(packets(bytearray(whole))) == 10
