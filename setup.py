@@ -11,6 +11,7 @@ else:
         "relays._straight": "relays/_straight.pyx",
         "relays.postgres._frames": "relays/postgres/_frames.pyx",
         "relays.postgres.fast_path._core": "relays/postgres/fast_path/_core.pyx",
+        "relays.ssh._gcm": "relays/ssh/_gcm.pyx",
         "rules.masking._needles": "rules/masking/_needles.pyx",
     }
     extensions = cythonize([Extension(name, [path]) for name, path in sources.items()], build_dir="build", quiet=True)

@@ -1,7 +1,7 @@
 """One direction of an SSH connection: payloads to packets (RFC 4253 section 6) and back. Sans-IO.
 
-AES-GCM (RFC 5647, as `aes*-gcm@openssh.com`) authenticates and encrypts a whole packet in one call, a fourth of the cost of CTR with an
-HMAC in Python. CTR with HMAC is for clients that lack GCM. There is no CBC, no chacha20 and no encrypt-then-MAC.
+AES-GCM (`relays.ssh.gcm`) authenticates and encrypts a whole packet in one call, a fourth of the cost of CTR with an HMAC in Python. CTR
+with HMAC is for clients that lack GCM. There is no CBC, no chacha20 and no encrypt-then-MAC.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ import secrets
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from relays.ssh.framing import check_length, check_padding, padding_for
+from relays.ssh.gcm import gcm
 from relays.wire import RemoteProtocolError
 
-MIN_PADDING: Final = 4  # RFC 4253 section 6
 GCM_KEYS: Final = {b"aes256-gcm@openssh.com": 32, b"aes128-gcm@openssh.com": 16}  # name -> bytes of the key
 CTR_KEYS: Final = {b"aes256-ctr": 32, b"aes192-ctr": 24, b"aes128-ctr": 16}
 MACS: Final = {b"hmac-sha2-512": ("sha512", 64), b"hmac-sha2-256": ("sha256", 32)}  # name -> hash, bytes of key and MAC
 NO_MAC: Final = b""  # with GCM, whose MAC is its own
 MORE: Final = 1 << 30
 _BLOCK: Final = 16
-_TAG: Final = 16
-_COUNTER: Final = 0xFFFFFFFFFFFFFFFF
 _SEQUENCE: Final = 0xFFFFFFFF
 
 
@@ -34,7 +31,7 @@ class Seal(Protocol):
 
     sequence: int  # of the next packet
 
-    def seal(self, number: int, pieces: tuple[bytes, ...]) -> bytes | bytearray:
+    def seal(self, number: int, pieces: tuple[bytes | memoryview, ...]) -> bytes | bytearray:
         """The packet whose payload is the message number and then all pieces."""
         ...
 
@@ -57,19 +54,6 @@ class Open(Protocol):
         ...
 
 
-def check_length(length: int, block: int, limit: int) -> None:
-    """`length` is what must be a multiple of `block`. Raises RemoteProtocolError."""
-    if not 8 <= length <= limit + 4 or length % block:
-        raise RemoteProtocolError("a packet of a length that none may have")
-
-
-def check_padding(packet: bytes) -> bytes:
-    """Raises RemoteProtocolError unless padding is as it must be and leaves at least a message number."""
-    if not MIN_PADDING <= packet[0] <= len(packet) - 2:
-        raise RemoteProtocolError("a packet with a padding that none may have")
-    return packet
-
-
 # --- before the first keys
 
 
@@ -79,9 +63,9 @@ class PlainSeal:
     def __init__(self) -> None:
         self.sequence = 0
 
-    def seal(self, number: int, pieces: tuple[bytes, ...]) -> bytes:
+    def seal(self, number: int, pieces: tuple[bytes | memoryview, ...]) -> bytes:
         payload = bytes((number,)) + b"".join(pieces)
-        padding = _padding(5 + len(payload), 8)
+        padding = padding_for(5 + len(payload), 8)
         self.sequence = self.sequence + 1 & _SEQUENCE
         return (1 + len(payload) + padding).to_bytes(4, "big") + bytes((padding,)) + payload + bytes(padding)
 
@@ -105,69 +89,6 @@ class PlainOpen:
             return None
         self.sequence = self.sequence + 1 & _SEQUENCE
         return check_padding(bytes(data[at + 4 : end])), end
-
-
-# --- AES-GCM
-
-
-class GcmSeal:
-    """RFC 5647: the length goes in the clear as additional data, the nonce is a fixed part and a counter."""
-
-    def __init__(self, name: bytes, key: bytes, iv: bytes) -> None:
-        self.sequence = 0
-        self._aead = AESGCM(key[: GCM_KEYS[name]])
-        self._fixed, self._counter = iv[:4], int.from_bytes(iv[4:12], "big")
-        # of no use to AEAD; RFC 4253 asks for random bytes, not for new ones each time
-        self._padding = tuple(secrets.token_bytes(size) for size in range(_BLOCK + MIN_PADDING))
-
-    def seal(self, number: int, pieces: tuple[bytes, ...]) -> bytearray:
-        size = 2 + sum(map(len, pieces))
-        padding = _BLOCK - size % _BLOCK
-        if padding < MIN_PADDING:
-            padding += _BLOCK
-        length = size + padding
-        plain = b"".join((bytes((padding, number)), *pieces, self._padding[padding]))
-        packet = bytearray(4 + length + _TAG)
-        packet[:4] = prefix = length.to_bytes(4, "big")
-        counter = self._counter
-        with memoryview(packet) as view:
-            self._aead.encrypt_into(self._fixed + counter.to_bytes(8, "big"), plain, prefix, view[4:])
-        self._counter = counter + 1 & _COUNTER
-        self.sequence = self.sequence + 1 & _SEQUENCE
-        return packet
-
-
-class GcmOpen:
-    """The other end of `GcmSeal`."""
-
-    def missing(self, data: bytearray) -> int:
-        if len(data) < 4:
-            return 4 - len(data)
-        return max(1, 4 + int.from_bytes(data[:4], "big") + _TAG - len(data))
-
-    def __init__(self, name: bytes, key: bytes, iv: bytes) -> None:
-        self.sequence = 0
-        self._aead = AESGCM(key[: GCM_KEYS[name]])
-        self._fixed, self._counter = iv[:4], int.from_bytes(iv[4:12], "big")
-
-    def open(self, data: bytes | bytearray, at: int, limit: int) -> tuple[bytes, int] | None:
-        start = at + 4
-        if len(data) < start:
-            return None
-        length = int.from_bytes(data[at:start], "big")
-        check_length(length, _BLOCK, limit)
-        end = start + length + _TAG
-        if len(data) < end:
-            return None
-        counter = self._counter
-        with memoryview(data) as view:
-            try:
-                packet = self._aead.decrypt(self._fixed + counter.to_bytes(8, "big"), view[start:end], view[at:start])
-            except InvalidTag:
-                raise RemoteProtocolError("a packet that was altered on its way") from None
-        self._counter = counter + 1 & _COUNTER
-        self.sequence = self.sequence + 1 & _SEQUENCE
-        return check_padding(packet), end
 
 
 # --- AES-CTR with an HMAC over sequence number and plain packet (RFC 4344, RFC 4253 section 6.4)
@@ -194,9 +115,9 @@ class CtrSeal:
         self._update = Cipher(algorithms.AES(key[: CTR_KEYS[name]]), modes.CTR(iv[:_BLOCK])).encryptor().update
         self._digest, _ = _keyed(mac, mac_key)
 
-    def seal(self, number: int, pieces: tuple[bytes, ...]) -> bytes:
+    def seal(self, number: int, pieces: tuple[bytes | memoryview, ...]) -> bytes:
         size = 2 + sum(map(len, pieces))
-        padding = _padding(4 + size, _BLOCK)
+        padding = padding_for(4 + size, _BLOCK)
         packet = b"".join(((size + padding).to_bytes(4, "big"), bytes((padding, number)), *pieces, secrets.token_bytes(padding)))
         sealed = self._update(packet) + self._digest(self.sequence, packet)
         self.sequence = self.sequence + 1 & _SEQUENCE
@@ -235,14 +156,9 @@ class CtrOpen:
 
 def seal_with(cipher: bytes, mac: bytes, key: bytes, iv: bytes, mac_key: bytes) -> Seal:
     """For the direction away from us."""
-    return GcmSeal(cipher, key, iv) if cipher in GCM_KEYS else CtrSeal(cipher, key, iv, mac, mac_key)
+    return gcm.GcmSeal(key[: GCM_KEYS[cipher]], iv[:12]) if cipher in GCM_KEYS else CtrSeal(cipher, key, iv, mac, mac_key)
 
 
 def open_with(cipher: bytes, mac: bytes, key: bytes, iv: bytes, mac_key: bytes) -> Open:
     """For the direction towards us."""
-    return GcmOpen(cipher, key, iv) if cipher in GCM_KEYS else CtrOpen(cipher, key, iv, mac, mac_key)
-
-
-def _padding(size: int, block: int) -> int:
-    padding = block - size % block
-    return padding if padding >= MIN_PADDING else padding + block
+    return gcm.GcmOpen(key[: GCM_KEYS[cipher]], iv[:12]) if cipher in GCM_KEYS else CtrOpen(cipher, key, iv, mac, mac_key)

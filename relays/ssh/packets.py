@@ -74,7 +74,7 @@ class PacketTransport(conch.SSHTransportBase):
         self.opening: Open = PlainOpen()
         self.state = IDLE
         self.left = 1 << 30  # bytes until new keys are due
-        self.blocked: list[tuple[int, tuple[bytes, ...]]] | None = None  # what waits for new keys
+        self.blocked: list[tuple[int, tuple[bytes | memoryview, ...]]] | None = None  # what waits for new keys
         self._buffer = bytearray()
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
@@ -183,7 +183,7 @@ class PacketTransport(conch.SSHTransportBase):
 
     # --- sending
 
-    def send(self, number: int, *pieces: bytes) -> None:
+    def send(self, number: int, *pieces: bytes | memoryview) -> None:
         """Send the message `number`, whose payload is all pieces; during a key exchange it waits for the new keys."""
         if self.over:
             return

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relays.ssh import gcm as twin
 from relays.ssh.ciphers import CTR_KEYS, GCM_KEYS, MACS, NO_MAC, Open, PlainOpen, PlainSeal, Seal, open_with, seal_with
 from relays.ssh.packets import MAX_EARLY_PACKET
 from relays.wire import RemoteProtocolError
 
+try:
+    from relays.ssh import _gcm as compiled
+except ImportError:
+    compiled = None  # type: ignore[assignment]
+
+GCM = {"in Python": twin, "compiled": compiled}  # both under the same tests
 KEY, IV, MAC_KEY = bytes(range(128)), bytes(range(64, 128)), bytes(range(100, 228))
-SUITES = [("plain", b"", b""), *((name.decode(), name, NO_MAC) for name in GCM_KEYS)]
+SUITES = [
+    ("plain", b"", b""),
+    *((f"{name.decode()} {way}", name, way.encode()) for name in GCM_KEYS for way, built in GCM.items() if built),
+]
 SUITES += [(f"{cipher.decode()}+{mac.decode()}", cipher, mac) for cipher in CTR_KEYS for mac in MACS]
 PAYLOADS = [(2, ()), (94, (b"",)), (94, (b"\0\0\0\1", b"x" * 32768)), (94, tuple(bytes([n]) for n in range(40))), (20, (b"y" * 1000,))]
 
@@ -21,6 +29,9 @@ PAYLOADS = [(2, ()), (94, (b"",)), (94, (b"\0\0\0\1", b"x" * 32768)), (94, tuple
 def suite(cipher: bytes, mac: bytes) -> tuple[Seal, Open]:
     if not cipher:
         return PlainSeal(), PlainOpen()
+    if cipher in GCM_KEYS:
+        gcm, key = GCM[mac.decode()], KEY[: GCM_KEYS[cipher]]
+        return gcm.GcmSeal(key, IV[:12]), gcm.GcmOpen(key, IV[:12])  # type: ignore[union-attr]
     return seal_with(cipher, mac, KEY, IV, MAC_KEY), open_with(cipher, mac, KEY, IV, MAC_KEY)
 
 
@@ -87,7 +98,28 @@ def test_any_bytes_are_a_packet_or_none_or_refused(data: bytes, index: int) -> N
     assert found is None or found[1] <= len(data)
 
 
-def test_nonces_do_not_repeat() -> None:
-    sealing = seal_with(b"aes128-gcm@openssh.com", NO_MAC, KEY, IV, b"")
-    same = [bytes(sealing.seal(94, (b"same",))) for _ in range(50)]
-    assert all(one[4:] != other[4:] for one, other in itertools.combinations(same, 2))
+def test_the_chosen_suite_is_the_one_that_was_agreed_on() -> None:
+    for cipher, mac in [*((cipher, NO_MAC) for cipher in GCM_KEYS), (b"aes256-ctr", b"hmac-sha2-256")]:
+        packet = bytes(seal_with(cipher, mac, KEY, IV, MAC_KEY).seal(94, (b"x",)))
+        assert take(open_with(cipher, mac, KEY, IV, MAC_KEY), packet) == [b"^x"]
+        for other in {*GCM_KEYS, b"aes256-ctr"} - {cipher}:
+            with pytest.raises(RemoteProtocolError):
+                open_with(other, b"hmac-sha2-256", KEY, IV, MAC_KEY).open(packet * 9, 0, MAX_EARLY_PACKET)
+
+
+@pytest.mark.parametrize("way", [name for name, built in GCM.items() if built])
+def test_nonces_do_not_repeat(way: str) -> None:
+    for iv in (IV[:12], b"\0\0\0\1" + b"\xff" * 8, b"\0\0\0\1" + b"\0" * 6 + b"\xff\xf0"):
+        sealing = GCM[way].GcmSeal(KEY[:16], iv)  # type: ignore[union-attr]
+        same = [bytes(sealing.seal(94, (b"same",))) for _ in range(300)]
+        assert len({each[4:] for each in same}) == 300
+
+
+@pytest.mark.skipif(compiled is None, reason="relays.ssh._gcm is not built: no Cython or no C compiler")
+def test_both_ways_make_packets_that_the_other_opens() -> None:
+    for iv in (IV[:12], b"\0\0\0\1" + b"\xff" * 8):
+        ends = [(one.GcmSeal(KEY[:32], iv), other.GcmOpen(KEY[:32], iv)) for one, other in ((twin, compiled), (compiled, twin))]
+        for number, pieces in PAYLOADS * 3:
+            for sealing, opening in ends:
+                views = tuple(memoryview(piece) for piece in pieces)
+                assert take(opening, bytes(sealing.seal(number, views))) == [bytes((number,)) + b"".join(pieces)]
