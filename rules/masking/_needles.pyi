@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 
 class Needles:
+    quick: bool
     def __init__(self, needles: Iterable[bytes]) -> None: ...
     def found_in(self, data: bytes) -> bool: ...
 

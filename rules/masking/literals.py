@@ -52,7 +52,8 @@ class Literals:
         self._plain = tuple(sorted({form for secret in kept for form in _plain_forms(secret)} | wide.difference(self._wide)))
         # (needle, whether the character before it, and that after it, hold bits of the secret as well)
         self._base64 = tuple(sorted({form for secret in kept for form in _base64_forms(secret)}))
-        self._needles = Needles((*self._plain, *self._wide, *dict.fromkeys(needle for needle, _, _ in self._base64)))
+        self.needles = (*self._plain, *self._wide, *dict.fromkeys(needle for needle, _, _ in self._base64))
+        self._search = Needles(self.needles)
         self.longest = max((len(form) for form in self._plain + self._wide), default=0)
 
     def __repr__(self) -> str:
@@ -63,9 +64,13 @@ class Literals:
 
     def found_in(self, data: bytes) -> bool:
         """Whether any spelling occurs."""
-        if self._needles.found_in(data):
+        if self._search.found_in(data):
             return True
-        return holds_byte(data, _SPELLING_MARKS) and any(regex.search(data) is not None for regex in self._spelled)
+        return self.may_be_spelled(data) and any(regex.search(data) is not None for regex in self._spelled)
+
+    def may_be_spelled(self, data: bytes) -> bool:
+        """Whether a secret may stand in it that is spelled character by character, in which `needles` are not."""
+        return bool(self._secrets) and holds_byte(data, _SPELLING_MARKS)
 
     def find(self, data: bytes) -> list[Span]:
         """Spans of all spellings; they may overlap."""
@@ -77,7 +82,7 @@ class Literals:
                 spans.append((start, end))
         if b"\0" in data:
             spans += [span for form in self._wide for span in _occurrences(data, form)]
-        if holds_byte(data, _SPELLING_MARKS):
+        if self.may_be_spelled(data):
             spans += [match.span() for regex in self._spelled for match in regex.finditer(data)]
         return spans
 

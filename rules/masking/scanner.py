@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rules.masking.detectors import Detector, any_of, detector, first_look, set_of
-from rules.masking.literals import Literals, literals_of
+from rules.masking.detectors import Detector, any_of, detector, first_look, marks_of, set_of
+from rules.masking.literals import Literals, Needles, literals_of
 from rules.masking.result import Counts
 from rules.masking.strategies import Treatment, strongest
 
@@ -33,7 +33,9 @@ class Scanner:
         self.secrets: Scanner = self if not detectors else Scanner((), literals)
         names = tuple([found.name for found, _ in detectors])
         self._any: Any = any_of(names) if len(names) > 1 else None
-        self._first_look: Any = first_look(names, literals.first_look) if literals and names else None
+        self._first_look: Any = first_look(names, literals.first_look) if literals and names else self._any
+        marks = marks_of(names)
+        self._marks = Needles((*marks, *literals.needles)) if marks and Needles.quick else None
         self._set: Any = set_of(names) if len(names) > 1 else None
 
     @classmethod
@@ -70,12 +72,18 @@ class Scanner:
 
     def find(self, data: bytes) -> list[Found]:
         """Disjoint and ordered; where spans overlap, their union gets the strongest treatment."""
-        if self._first_look is not None and self._first_look.search(data) is None:
+        if self._holds_nothing(data):
             return []
         spans = [Found(start, end, treatment) for found, treatment in self._candidates(data) for start, end in found.find(data)]
         if self.literals and self.literals.found_in(data):
             spans += [Found(start, end, self._literal_treatment) for start, end in self.literals.find(data)]
         return _merged(spans) if len(spans) > 1 else spans
+
+    def _holds_nothing(self, data: bytes) -> bool:
+        """A first look, which most data does not get past."""
+        if self._marks is not None and not self._marks.found_in(data) and not self.literals.may_be_spelled(data):
+            return True
+        return self._first_look is not None and self._first_look.search(data) is None
 
     def mask(self, data: bytes, counts: Counts) -> bytes:
         """The very same object when nothing is found."""

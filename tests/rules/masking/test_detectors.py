@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rules.masking.detectors import DETECTORS, NAMES, any_of, detector, find
+from rules.masking.detectors import DETECTORS, NAMES, any_of, detector, find, marks_of
+from rules.masking.scanner import Scanner
+from rules.masking.strategies import Treatment
 
 JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 SPACED_JWT = base64.urlsafe_b64encode(b'{ "typ": "JWT",\n "alg": "none" }').decode().rstrip("=") + ".e30."
@@ -137,6 +139,26 @@ def test_spans_are_ordered_disjoint_and_inside(text: str) -> None:
         for start, end in detector(name).find(data):
             assert position <= start < end <= len(data)
             position = end
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(_PIECES, st.text(max_size=20)), max_size=8).map("".join), st.sampled_from([(), (b"hunter2 hunter2",)]))
+def test_the_first_look_overlooks_nothing(text: str, secrets: tuple[bytes, ...]) -> None:
+    data = text.encode("utf-8", "surrogatepass") + b"".join(secrets)[: len(text) % 40]
+    marked = [name for name in DETECTORS if detector(name).marks]
+    for name in marked:
+        if next(detector(name).find(data), None) is not None:
+            assert any(mark in data for mark in detector(name).marks)
+    for names in (marked, DETECTORS):
+        quick = Scanner.of({name: [Treatment("hide")] for name in names}, secrets)
+        slow = Scanner.of({name: [Treatment("hide")] for name in names}, secrets)
+        slow._marks = slow._first_look = None
+        assert quick.find(data) == slow.find(data)
+
+
+def test_marks_are_known_of_a_set_only_when_they_are_of_each() -> None:
+    assert marks_of(("aws_access_key", "github_token"))[:5] == (b"AKIA", b"ASIA", b"ABIA", b"ACCA", b"gho_")
+    assert marks_of(("aws_access_key", "email")) == marks_of(()) == ()
 
 
 @settings(max_examples=60, deadline=None)

@@ -19,7 +19,7 @@ except ImportError:
         raise
 
 MODULES: list[ModuleType] = [module for module in (twin, compiled) if module is not None]
-NEEDLES = [(b"secret",), (b"ab", b"abcdefgh"), (b"x" * 300, b"yz" * 4), ()]
+NEEDLES = [(b"secret",), (b"ab", b"abcdefgh"), (b"x" * 300, b"yz" * 4), (b"bear", b"Bear", b"AKIA", b"ear_q"), ()]
 
 
 @settings(max_examples=200, deadline=None)
