@@ -84,7 +84,7 @@ class Channel:
         self.packet_out = 0  # bytes of data in one message to the peer
         self.ready = False  # both ends know it
         self.eof_received = self._close_sent = self.close_received = False
-        self.queue: deque[tuple[int, bytes]] = deque()
+        self.queue: deque[tuple[int, bytes | memoryview]] = deque()
         self._replies: deque[Answer] = deque()  # of the peer's, to our requests
         self._owed: deque[list[bool]] = deque()  # answers to the peer's requests: they carry no number, so none may overtake another
         self._unwanted = False
@@ -106,14 +106,14 @@ class Channel:
 
     # --- sending
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send data, as far as the peer takes it; the rest waits."""
         if self.ended or not data:
             return
-        if self.queue or not self.ready or len(data) > self.window_out or self.connection.full:
-            self._enqueue(codec.CHANNEL_DATA, data)
+        if self.takes_now(len(data)):
+            self.send_data(data)
         else:
-            self._send_data(data)
+            self._enqueue(codec.CHANNEL_DATA, data)
 
     def write_extended(self, data: bytes) -> None:
         """Likewise, as standard error."""
@@ -179,7 +179,7 @@ class Channel:
                 else:
                     queue.popleft()
                 self.queued -= size
-                self._send_data(payload, extended=number == codec.CHANNEL_EXTENDED_DATA)
+                self.send_data(payload, extended=number == codec.CHANNEL_EXTENDED_DATA)
                 continue
             queue.popleft()
             if number == codec.CHANNEL_CLOSE:
@@ -190,16 +190,22 @@ class Channel:
         if not queue:
             self._tell(self.owner.drained)
 
-    def _enqueue(self, number: int, data: bytes) -> None:
+    def _enqueue(self, number: int, data: bytes | memoryview) -> None:
         self.queue.append((number, data))
         self.queued += len(data)
         self.flush()
 
-    def _send_data(self, data: bytes, *, extended: bool = False) -> None:
+    def takes_now(self, size: int) -> bool:
+        """Whether so much data may be sent at once and in order: nothing waits, and the peer takes it."""
+        return size <= self.window_out and not self.queue and not self.ended and self.ready and not self.connection.full
+
+    def send_data(self, data: bytes | memoryview, *, extended: bool = False) -> None:
+        """Send what the peer's window takes now."""
         self.window_out -= len(data)
         limit = self.packet_out
+        whole = memoryview(data)
         for at in range(0, len(data), limit):
-            piece = data if len(data) <= limit else data[at : at + limit]
+            piece = whole[at : at + limit]
             if extended:
                 self._send(codec.CHANNEL_EXTENDED_DATA, codec.THREE.pack(self.recipient, codec.STDERR, len(piece)), piece)
             else:
@@ -214,7 +220,7 @@ class Channel:
             self._gone()
             self.connection.forget(self)
 
-    def _send(self, number: int, *pieces: bytes) -> None:
+    def _send(self, number: int, *pieces: bytes | memoryview) -> None:
         self.connection.send(number, *pieces)
 
     # --- receiving
@@ -226,22 +232,30 @@ class Channel:
             self.window_in = self.window
             self._send(codec.CHANNEL_WINDOW_ADJUST, TWO.pack(self.recipient, owed))
 
-    def got_data(self, data: bytes, *, extended: bool = False) -> None:
-        """Raises RemoteProtocolError for more than was granted, and behind the end of file: then the channel closes."""
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes of data may come; else the channel has been closed, or nobody reads them. Raises RemoteProtocolError."""
         if self.close_received:
             raise RemoteProtocolError("data came behind the close of a channel")
-        size = len(data)
         if self.eof_received:
             self.break_off("data came behind the end of file")
         elif size > self.window_in or size > MAX_PACKET:
             self.break_off("more data came than was granted")
         else:
             self.window_in -= size
-            if not self.gone and size:
-                try:
-                    (self.owner.extended if extended else self.owner.data)(data)
-                except Exception as error:
-                    self.broken(error)
+            return size > 0 and not self.gone
+        return False
+
+    def got_data(self, data: memoryview, *, extended: bool = False) -> None:
+        """Data that `takes` has let in, of one message or of several."""
+        if self.gone:
+            return
+        try:
+            if extended:
+                self.owner.extended(bytes(data))
+            elif self.lane is None or not self.lane.take(data):
+                self.owner.data(bytes(data))
+        except Exception as error:
+            self.broken(error)
 
     def got_window(self, size: int) -> None:
         """Raises RemoteProtocolError for a window beyond 2^32 - 1."""

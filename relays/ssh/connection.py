@@ -70,6 +70,8 @@ class Connection(SSHService):
         self._windows = 0  # bytes of all channels' windows
         self._opening: dict[int, Channel] = {}
         self._wanted = 0  # channels that the peer has asked for and nobody has answered
+        self._run_of: Channel | None = None  # whose data has come and is not told yet
+        self._run: list[memoryview] = []
         self._globals: deque[Callable[[bool, bytes], None]] = deque()
         self._receivers: Mapping[int, Callable[[bytes], None]] = {
             codec.GLOBAL_REQUEST: self._global_request,
@@ -79,7 +81,7 @@ class Connection(SSHService):
             codec.CHANNEL_OPEN_CONFIRMATION: self._confirmation,
             codec.CHANNEL_OPEN_FAILURE: self._failure,
             codec.CHANNEL_WINDOW_ADJUST: self._window_adjust,
-            codec.CHANNEL_DATA: lambda packet: self.data_received(packet, 0, len(packet)),
+            codec.CHANNEL_DATA: self._data,
             codec.CHANNEL_EXTENDED_DATA: self._extended_data,
             codec.CHANNEL_EOF: lambda packet: self._channel(packet).got_eof(),
             codec.CHANNEL_CLOSE: lambda packet: self._channel(packet).got_close(),
@@ -97,6 +99,7 @@ class Connection(SSHService):
         if self.over:
             return
         self.over = True
+        self._run_of, self._run = None, []
         for channel in (*self.channels.values(), *self._opening.values()):
             channel.lost()
         self.channels.clear()
@@ -110,6 +113,7 @@ class Connection(SSHService):
         if self.over:
             return
         try:
+            self.flush()
             receive = self._receivers.get(number)
             if receive is None:
                 self.transport.sendUnimplemented()
@@ -119,7 +123,8 @@ class Connection(SSHService):
             self._failed(error)
 
     def data_received(self, packet: bytes, begin: int, end: int) -> None:
-        """A CHANNEL_DATA, which is [begin:end] of a packet without its number. What most packets are, so it is not cut out first."""
+        """A CHANNEL_DATA, which is [begin:end] of a packet without its number. It is what most packets are, and comes in runs: what follows
+        each other on one channel is told its owner in one piece, by `flush`."""
         if self.over:
             return
         try:
@@ -129,13 +134,22 @@ class Connection(SSHService):
             channel = self.channels.get(number)
             if channel is None:
                 raise RemoteProtocolError("a message names a channel that there is not")
-            begin += 8
-            if length != end - begin:
+            if length != end - begin - 8:
                 raise Refused("an SSH message has another length than it says")
-            if channel.lane is None or not channel.lane.take(packet, begin, length):
-                channel.got_data(packet[begin:end])
+            if channel is not self._run_of:
+                self.flush()
+            if channel.takes(length):
+                self._run_of = channel
+                self._run.append(memoryview(packet)[begin + 8 : end])
         except Exception as error:
             self._failed(error)
+
+    def flush(self) -> None:
+        """All that has come is told."""
+        channel, run = self._run_of, self._run
+        if channel is not None and not self.over:
+            self._run_of, self._run = None, []
+            channel.got_data(run[0] if len(run) == 1 else memoryview(b"".join(run)))
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, RemoteProtocolError):
@@ -160,7 +174,7 @@ class Connection(SSHService):
 
     # --- sending
 
-    def send(self, number: int, *pieces: bytes) -> None:
+    def send(self, number: int, *pieces: bytes | memoryview) -> None:
         """One message, in pieces. A peer that lets answers pile up unread is dropped."""
         if self.over:
             return
@@ -230,13 +244,18 @@ class Connection(SSHService):
         except Exception:
             raise Refused("an SSH message is cut short") from None
 
+    def _data(self, packet: bytes) -> None:
+        self.data_received(packet, 0, len(packet))
+        self.flush()
+
     def _extended_data(self, packet: bytes) -> None:
         fields = codec.Fields(packet, 4)
         channel = self._channel(packet)
         code, data = fields.uint32(), fields.string()
         fields.end()
         if code == codec.STDERR:
-            channel.got_data(data, extended=True)
+            if channel.takes(len(data)):
+                channel.got_data(memoryview(data), extended=True)
         else:
             channel.break_off("extended data of an unknown type came")
 

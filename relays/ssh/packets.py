@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from struct import Struct
 from struct import error as StructError
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from twisted.conch.ssh import transport as conch
 from twisted.conch.ssh.common import NS, getNS
@@ -51,6 +51,17 @@ _UINT32: Final = Struct("!L")
 _log = logging.getLogger("hopgate.relays")
 
 
+@runtime_checkable
+class Data(Protocol):
+    """A service to which data comes by itself."""
+
+    def data_received(self, packet: bytes, begin: int, end: int) -> None:
+        """CHANNEL_DATA in [begin:end] of a packet, without its number."""
+
+    def flush(self) -> None:
+        """Something else comes now, or nothing."""
+
+
 class PacketTransport(conch.SSHTransportBase):
     """Bytes to messages and back, until `end`. `Transport` decides which may come when."""
 
@@ -63,7 +74,7 @@ class PacketTransport(conch.SSHTransportBase):
         self.outside = outside
         self.loop = asyncio.get_running_loop()
         self.service: SSHService | None = None
-        self.data_received: Callable[[bytes, int, int], None] | None = None  # the service's way for data, if it has one
+        self.data: Data | None = None  # the service, if it has a way of its own for data
         self.other: PacketTransport | None = None  # the leg on the other side of the gateway: they end together
         self.ended_because = ""
         self.max_packet = MAX_EARLY_PACKET
@@ -92,7 +103,7 @@ class PacketTransport(conch.SSHTransportBase):
         self.blocked = None
         self._buffer.clear()
         service, self.service = self.service, None
-        self.data_received = None
+        self.data = None
         if service is not None:
             try:
                 service.serviceStopped()
@@ -251,16 +262,25 @@ class PacketTransport(conch.SSHTransportBase):
             self.left -= following - at
             at = following
             number, end = packet[1], len(packet) - packet[0]
-            service = self.service
-            if number < SERVICES or service is None or self.state > OFFERED:
-                self.dispatchMessage(number, packet[2:end])
-            elif number == CHANNEL_DATA and self.data_received is not None:
-                self.data_received(packet, 2, end)
+            data = self.data
+            if number == CHANNEL_DATA and data is not None and self.state <= OFFERED:
+                data.data_received(packet, 2, end)
             else:
-                service.packetReceived(number, packet[2:end])  # type: ignore[no-untyped-call]
+                if data is not None:
+                    data.flush()
+                self._take_message(number, packet[2:end])
             if self.left < 0:
                 self.rekey()
+        if self.data is not None:
+            self.data.flush()
         return at
+
+    def _take_message(self, number: int, payload: bytes) -> None:
+        service = self.service
+        if number >= SERVICES and service is not None and self.state <= OFFERED:
+            service.packetReceived(number, payload)  # type: ignore[no-untyped-call]
+        else:
+            self.dispatchMessage(number, payload)
 
     def _take_version(self, source: bytes | bytearray) -> int:
         """Read lines up to the identification line, and tell where the next packet begins. Raises RemoteProtocolError."""
@@ -334,7 +354,7 @@ class PacketTransport(conch.SSHTransportBase):
         if self.service is not None:
             self.service.serviceStopped()
         self.service = service
-        self.data_received = getattr(service, "data_received", None)
+        self.data = service if isinstance(service, Data) else None
         service.transport = self
         service.serviceStarted()
 

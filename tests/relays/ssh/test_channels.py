@@ -108,6 +108,52 @@ async def test_data_is_cut_to_what_the_peer_takes() -> None:
     assert [len(each.rest) for each in line.to_client()] == [1024, 1024, 452, 1024, 1024, 452]
 
 
+def come(line: Line, channel: int, data: bytes) -> None:
+    """One CHANNEL_DATA of a run of packets, as a transport tells it: nothing has been told yet of what else has come."""
+    packet = b"\x05^" + U32(channel) + codec.string(data) + b"paddi"
+    line.relay.client.data_received(packet, 2, len(packet) - packet[0])
+
+
+async def test_data_that_comes_in_a_run_goes_on_in_one_piece() -> None:
+    line = Line()
+    channel, _ = await line.running()
+    for data in (b"one ", b"", b"two ", b"three"):
+        come(line, channel, data)
+    assert line.to_target() == []
+    line.relay.client.flush()
+    line.relay.client.flush()
+    assert [each.rest for each in line.to_target()] == [b"one two three"]
+
+
+async def test_what_follows_a_run_does_not_overtake_it() -> None:
+    line = Line()
+    one, _ = await line.running()
+    two, _ = await line.running()
+    come(line, one, b"first ")
+    come(line, two, b"other")
+    come(line, one, b"second")
+    line.client(codec.CHANNEL_EOF, U32(one))
+    assert [(each.name, each.rest) for each in line.to_target()] == [
+        ("data", b"first "),
+        ("data", b"other"),
+        ("data", b"second"),
+        ("eof", b""),
+    ]
+
+
+async def test_a_run_is_bounded_by_the_window_and_dropped_with_the_connection() -> None:
+    line = Line()
+    channel, _ = await line.running()
+    for _ in range(WINDOW // MAX_PACKET + 1):
+        come(line, channel, b"x" * MAX_PACKET)
+    assert names(line.to_target()) == ["close"]
+    other, _ = await line.running()
+    come(line, other, b"lost")
+    line.relay.client.serviceStopped()
+    line.relay.client.flush()
+    assert "data" not in names(line.to_target())
+
+
 @pytest.mark.parametrize("what", ["too much", "too large", "behind the end", "unknown type", "error", "requests", "length"])
 async def test_what_breaks_a_channel_breaks_only_that(what: str) -> None:
     line = Line()
