@@ -19,7 +19,7 @@ from playground.bench.ssh_stage import SshBench
 from playground.bench.stage import Bench
 from playground.demo.database import relay_missing
 from playground.demo.stage import Failed, free_ports
-from playground.ssh_host import Unavailable, missing
+from playground.sshd import Unavailable, missing
 
 ALL = ("decide", "mask", "cpu", "approval", "memory", "workers")
 

@@ -82,7 +82,7 @@ class SshBench(HostStage):
     @property
     def direct(self) -> Way:
         known = self.host.base / "known_hosts"
-        known.write_text(f"[127.0.0.1]:{self.host.port} {self.host.host_key}\n")
+        known.write_text(f"[127.0.0.1]:{self.host.port} {self.host.host_key()}\n")
         options = self.clients.options(self.host.port, f"UserKnownHostsFile={known}", f"IdentityFile={self.host.key}", f"Ciphers={CIPHER}")
         # the first setting counts
         return Way("direct", f"{self.host.user}@127.0.0.1", ("-o", f"UserKnownHostsFile={known}", *options), self.clients.environment(""))

@@ -22,7 +22,7 @@ from playground.demo.host import CONNECTION as HOST
 from playground.demo.host import HostStage
 from playground.demo.report import Report
 from playground.demo.stage import Failed, Stage
-from playground.ssh_host import missing as ssh_missing
+from playground.sshd import missing as ssh_missing
 
 AGENT_SECONDS = 300.0
 

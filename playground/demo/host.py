@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from playground.demo.stage import Failed, Stage, free_ports
-from playground.ssh_host import SshHost, Unavailable
+from playground.ssh_host import SshHost
+from playground.sshd import Unavailable
 
 CONNECTION = "build-host"
 _CONNECTION = """\
@@ -57,7 +58,7 @@ class SshClients:
 
 def connection_of(host: SshHost, name: str = CONNECTION) -> str:
     """The YAML of a connection to the host."""
-    return _CONNECTION.format(name=name, port=host.port, host_key=host.host_key, user=host.user, key=host.key)
+    return _CONNECTION.format(name=name, port=host.port, host_key=host.host_key(), user=host.user, key=host.key)
 
 
 class HostStage(Stage):
