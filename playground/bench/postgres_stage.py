@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import socket
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from playground.bench import pgbench
-from playground.bench.stage import cpu_seconds
+from playground.bench.stage import cpu_seconds, relay_pid
 from playground.demo.database import CONNECTION, DatabaseStage
 from playground.demo.stage import Failed, free_ports
 from playground.postgres import Postgres
@@ -141,14 +140,7 @@ class PostgresBench(DatabaseStage):
         return ran, (cpu_seconds(pid) - before) if pid else 0.0
 
     def relay_pid(self) -> int:
-        import urllib.request
-
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self.health}/healthz", timeout=5) as answer:
-            found = [worker["pid"] for worker in json.load(answer)["workers"] if worker["name"].startswith("relay-")]
-        if len(found) != 1:
-            raise Failed(f"expected one relay process, found {len(found)}")
-        return int(found[0])
+        return relay_pid(self.health)
 
     def done(self) -> Mapping[str, int]:
         """What the ledgers say so far: sql decisions, values masked."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from playground.bench.stage import relay_pid
 from playground.demo.host import CONNECTION, HostStage
 from playground.demo.stage import Failed
 
@@ -108,12 +108,7 @@ class SshBench(HostStage):
         return took
 
     def relay_pid(self) -> int:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self.health}/healthz", timeout=5) as answer:
-            found = [worker["pid"] for worker in json.load(answer)["workers"] if worker["name"].startswith("relay-")]
-        if len(found) != 1:
-            raise Failed(f"expected one relay process, found {len(found)}")
-        return int(found[0])
+        return relay_pid(self.health)
 
     def done(self) -> dict[str, int]:
         """What the ledgers say so far: commands, uploads, downloads that were decided, values masked."""

@@ -85,6 +85,16 @@ def resident_mib(pid: int) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
+def relay_pid(health: int) -> int:
+    """The one relay of the gateway that answers on this health port. Raises Failed."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{health}/healthz", timeout=5) as answer:
+        found = [worker["pid"] for worker in json.load(answer)["workers"] if worker["name"].startswith("relay-")]
+    if len(found) != 1:
+        raise Failed(f"expected one relay process, found {len(found)}")
+    return int(found[0])
+
+
 def done_by(state: Path) -> dict[str, int]:
     """What ledgers and recordings say: http decisions, recorded flows, masked values."""
     from mitmproxy.io import FlowReader
