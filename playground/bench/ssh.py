@@ -72,7 +72,8 @@ def bulk(stage: SshBench, rounds: int) -> Iterator[Line]:
     )
     for what, measured, target in runs:
         ratio, direct, ours, used = _compared(stage, rounds, measured)
-        value = f"{ratio:.2f} ({size / ours:.0f} of {size / direct:.0f} MiB/s; relay CPU {used:.2f} s)"
+        alone = min(1.0, direct / used)  # two ends and the relay share the machine's cores here
+        value = f"{ratio:.2f} ({size / ours:.0f} of {size / direct:.0f} MiB/s; relay CPU {used:.2f} s: {alone:.2f} at most on its own core)"
         yield Line(f"{what} / direct", value, f">= {target}", ratio >= target)
     stage.check()
     yield Line("decided and masked", f"{stage.done()}: all", "all", True)
