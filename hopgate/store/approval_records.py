@@ -96,7 +96,7 @@ class ApprovalRecords(Database):
 
     async def change_approvals[T](self, work: Callable[[ApprovalTransaction], Awaitable[T]]) -> T:
         """Run `work` in a transaction that alone may write. What it raises undoes it."""
-        return await self.write(lambda connection: work(ApprovalTransaction(connection)))
+        return await self.write_here(lambda connection: work(ApprovalTransaction(connection)))
 
     async def list_approvals(self, state: ApprovalState | None = None, *, limit: int = 1000) -> tuple[Approval, ...]:
         """The newest first."""

@@ -34,6 +34,10 @@ class Backend(Protocol):
         """One consistent view, or, with `write`, one transaction that alone may write. `lazy`: a power failure may undo it."""
         ...
 
+    async def run[T](self, work: Callable[[AsyncConnection], Awaitable[T]], *, write: bool, lazy: bool = False) -> T:
+        """The result of `work` in such a transaction. It may run in another thread, and wait for its connection alone."""
+        ...
+
     def mark(self) -> tuple[object, float]:
         """What differs after anybody's commit, and the (monotonic) moment at which it was so. Without waiting. Raises Unavailable."""
         ...
@@ -105,15 +109,20 @@ class Database:
         await self._backend.close()
 
     async def read[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run `work` on one consistent view of the database."""
+        """Run `work` on one consistent view of the database. It may run in another thread, and waits for its connection alone."""
         return await self._shielded(self._reading(work))
 
     async def write[T](self, work: Callable[[AsyncConnection], Awaitable[T]], *, lazy: bool = False) -> T:
         """Run `work` in a transaction that alone may write. What it raises undoes it; a caller that is cancelled meanwhile does not.
 
-        `lazy` is for what may be lost with the machine's power: it holds up nobody with a sync.
+        It may run in another thread, and waits for its connection alone. `lazy` is for what may be lost with the machine's power: it
+        holds up nobody with a sync.
         """
         return await self._shielded(self._alone(work, lazy))
+
+    async def write_here[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """As `write`, in the loop's own thread, for work that does something else as well."""
+        return await self._shielded(self._alone_here(work))
 
     async def _shielded[T](self, transaction: Coroutine[Any, Any, T]) -> T:
         # a cancelled caller must not leave a COMMIT half awaited: nobody would know what the database holds
@@ -126,11 +135,14 @@ class Database:
         return cast("T", result)
 
     async def _reading[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self._backend.transaction(write=False) as connection:
-            return await work(connection)
+        return await self._backend.run(work, write=False)
 
     async def _alone[T](self, work: Callable[[AsyncConnection], Awaitable[T]], lazy: bool = False) -> T:
-        async with self._writing, self._backend.transaction(write=True, lazy=lazy) as connection:
+        async with self._writing:
+            return await self._backend.run(work, write=True, lazy=lazy)
+
+    async def _alone_here[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self._writing, self._backend.transaction(write=True) as connection:
             return await work(connection)
 
     def changed(self) -> bool:

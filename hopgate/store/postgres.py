@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -114,6 +114,11 @@ class PostgresBackend:
                         bell = ", set_config('synchronous_commit', 'off', true)" if lazy else f", pg_notify('{CHANNEL}', '')"
                         await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITING}){bell}"))
                     yield connection
+
+    async def run[T](self, work: Callable[[AsyncConnection], Awaitable[T]], *, write: bool, lazy: bool = False) -> T:
+        """`work` in one `transaction`."""
+        async with self.transaction(write=write, lazy=lazy) as connection:
+            return await work(connection)
 
     def mark(self) -> tuple[object, float]:
         """What differs after anybody's commit, and the moment at which the server said so. Raises Unavailable."""

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-from sqlalchemy import Table, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hopgate.errors import Denied
 from hopgate.store import schema
 from hopgate.store.approval_records import cancel_matching
 from hopgate.store.database import Database
-from hopgate.store.dialects import insert_or_update
+from hopgate.store.dialects import upsert
 from hopgate.store.rows import Head, Kill, KillKind, Lock, LockKind, Revocation, SealedSecret, SessionRow, TokenRow
 from hopgate.store.watched import KILLS, LOCKS, REVOKED, SEALED
 
@@ -31,7 +31,7 @@ class Records(Database):
     async def save_session(self, row: SessionRow) -> None:
         """Insert the session, or bring what is known of it up to date."""
         values = asdict(row) | {"groups": orjson.dumps(row.groups).decode()}
-        await self.write(lambda connection: _upsert(connection, schema.sessions, values, "id"), lazy=True)
+        await self.write(lambda connection: upsert(connection, schema.sessions, values, ("id",)), lazy=True)
 
     async def end_session(self, session: str, reason: str, at: float) -> None:
         """Note the end of a session, once: a second end changes nothing."""
@@ -91,7 +91,7 @@ class Records(Database):
 
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(table).where(table.c.expires_at < time.time() - 86400.0))
-            await _upsert(connection, table, values, "digest")
+            await upsert(connection, table, values, ("digest",))
 
         await self.write(work)
 
@@ -120,7 +120,7 @@ class Records(Database):
         async def work(connection: AsyncConnection) -> None:
             # a day of grace: clocks differ, and a token lives 30 s past its `exp`
             await connection.execute(delete(table).where(table.c.expires_at < now - 86400.0, table.c.token_id != token_id))
-            await _upsert(connection, table, values, "token_id")
+            await upsert(connection, table, values, ("token_id",))
 
         await self.write(work)
 
@@ -163,7 +163,7 @@ class Records(Database):
             found = await _open_sessions(connection, kind, value)
             for session in found:
                 values = {"session": session, "kind": kind, "value": value, "by": by, "at": time.time()}
-                await _upsert(connection, schema.kills, values, "session")
+                await upsert(connection, schema.kills, values, ("session",))
             await cancel_matching(connection, kind, value, by="system:kill")
             return found
 
@@ -184,7 +184,7 @@ class Records(Database):
 
     async def save_head(self, process: str, n: int, head: str, final: bool, at: float) -> None:
         values = {"process": process, "n": n, "head": head, "final": final, "at": at}
-        await self.write(lambda connection: _upsert(connection, schema.ledger_heads, values, "process"), lazy=True)
+        await self.write(lambda connection: upsert(connection, schema.ledger_heads, values, ("process",)), lazy=True)
 
     async def list_heads(self) -> tuple[Head, ...]:
         return tuple(Head(**row) for row in await self._all(select(schema.ledger_heads).order_by(schema.ledger_heads.c.process)))
@@ -211,7 +211,7 @@ class Records(Database):
             if any(current.get(new.name) != old for new, old in replaced):
                 return False
             for new, _ in replaced:
-                await _upsert(connection, table, asdict(new), "name")
+                await upsert(connection, table, asdict(new), ("name",))
             return True
 
         return await self.write(work)
@@ -230,11 +230,6 @@ async def _rows(connection: AsyncConnection, statement: Any) -> list[dict[str, A
     return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
 
-async def _upsert(connection: AsyncConnection, table: Table, values: dict[str, Any], *key: str) -> None:
-    changed = {name: value for name, value in values.items() if name not in key}
-    await connection.execute(insert_or_update(connection, table).values(values).on_conflict_do_update(index_elements=key, set_=changed))
-
-
 def _session(row: dict[str, Any]) -> SessionRow:
     return SessionRow(**{**row, "groups": tuple(orjson.loads(row["groups"]))})
 
@@ -251,7 +246,7 @@ def _value(kind: str, value: str) -> str:
 
 async def _lock(connection: AsyncConnection, kind: str, value: str, by: str, reason: str) -> None:
     values = {"kind": kind, "value": _value(kind, value), "by": by, "reason": reason, "at": time.time()}
-    await _upsert(connection, schema.locks, values, "kind", "value")
+    await upsert(connection, schema.locks, values, ("kind", "value"))
 
 
 async def _open_sessions(connection: AsyncConnection, kind: KillKind, value: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The store as one SQLite file (WAL), shared by the processes of one machine.
 
-`PRAGMA data_version` tells that another connection has committed: reading it takes microseconds and waits for nobody.
+`PRAGMA data_version` tells that another connection has committed: reading it takes microseconds and waits for nobody. A transaction runs
+whole in a thread: statement by statement through the loop it takes a dozen turns of both, which is most of what a login costs.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
-from sqlalchemy import URL, Select, event
+from sqlalchemy import URL, Connection, CursorResult, Dialect, Engine, Select, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -29,6 +31,7 @@ HURRIED: Final = 0.05  # seconds between looks while somebody waits for an appro
 CALM: Final = 0.25  # … and otherwise: revocations and locks must be in force within 1 s
 CHECKPOINT: Final = 4 << 20  # bytes of write-ahead log that are brought into the database, beside whoever commits
 CHECKPOINT_SECONDS: Final = 2.0
+_THREADS: Final = 4  # transactions at a time; of those that write, one
 # wal_autocheckpoint: SQLite would let whoever commits next do it, with two more syncs
 _PRAGMAS: Final = (
     "synchronous=FULL",
@@ -46,6 +49,8 @@ class SqliteBackend:
         self.where = str(path)
         self._path = path
         self._engine = engine
+        self._inline = _inline_engine(path)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
         self._bell = bell
         self._inode = _inode(path)
         self._closed = False
@@ -74,7 +79,24 @@ class SqliteBackend:
         self._closed = True
         self._others.close()
         await self._engine.dispose()
+        self._threads.shutdown(wait=False)
+        self._inline.dispose()
         self._bell.close()
+
+    async def run[T](self, work: Callable[[AsyncConnection], Awaitable[T]], *, write: bool, lazy: bool = False) -> T:
+        """`work`, which may wait for its connection alone, in one `transaction`."""
+        with told(self._path):
+            self._check_place()
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, write, lazy)
+        if write and not lazy:
+            self._others.ring()
+        return result
+
+    def _run[T](self, work: Callable[[AsyncConnection], Awaitable[T]], write: bool, lazy: bool) -> T:
+        with self._inline.connect() as connection:
+            connection.execution_options(**_options(write, lazy))
+            with connection.begin():
+                return _driven(work(cast("AsyncConnection", Inline(connection))))
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, write: bool, lazy: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -85,8 +107,7 @@ class SqliteBackend:
         with told(self._path):
             self._check_place()
             async with self._engine.connect() as connection:
-                begin = "BEGIN IMMEDIATE" if write else "BEGIN"
-                await connection.execution_options(begin=begin, synchronous="NORMAL" if lazy else "FULL")
+                await connection.execution_options(**_options(write, lazy))
                 async with connection.begin():
                     yield connection
         if write and not lazy:
@@ -142,6 +163,37 @@ class SqliteBackend:
             raise Unavailable(f"{self._path}: was replaced while in use: restart hopgate")
 
 
+class Inline:
+    """What a transaction's work sees of its connection when it runs in a thread: nothing waits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._connection.dialect
+
+    async def execute(self, statement: Any, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.execute(statement, parameters)
+
+    async def run_sync[T](self, work: Callable[..., T], *given: Any) -> T:
+        return work(self._connection, *given)
+
+
+def _driven[T](work: Awaitable[T]) -> T:
+    """The result of a coroutine that waits for nothing. Raises what it raises."""
+    steps = work.__await__()
+    try:
+        next(steps)
+    except StopIteration as done:
+        return cast("T", done.value)
+    raise RuntimeError("a transaction in a thread waits for something else than its connection")
+
+
+def _options(write: bool, lazy: bool) -> dict[str, Any]:
+    return {"begin": "BEGIN IMMEDIATE" if write else "BEGIN", "synchronous": "NORMAL" if lazy else "FULL"}
+
+
 @cache  # there are as many as `hopgate.store.watched` has, and writing one out takes longer than running it
 def _written(statement: Select[Any]) -> tuple[str, list[str]]:
     return str(statement), [column.name for column in statement.selected_columns]
@@ -168,8 +220,18 @@ def private_file(state: Path, name: str) -> Path:
 def _engine(path: Path) -> AsyncEngine:
     # hide_parameters: an error of the driver would otherwise quote what it was to store
     engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)), hide_parameters=True, pool_size=4, max_overflow=4)
+    _set_up(engine.sync_engine)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _inline_engine(path: Path) -> Engine:
+    engine = create_engine(URL.create("sqlite", database=str(path)), hide_parameters=True, pool_size=_THREADS, max_overflow=0)
+    _set_up(engine)
+    return engine
+
+
+def _set_up(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver would begin transactions late, and never IMMEDIATE
         cursor = connection.cursor()
@@ -177,7 +239,7 @@ def _engine(path: Path) -> AsyncEngine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         options = connection.get_execution_options()
         wanted = options.get("synchronous", "FULL")
@@ -185,8 +247,6 @@ def _engine(path: Path) -> AsyncEngine:
             connection.exec_driver_sql(f"PRAGMA synchronous={wanted}")
             connection.info["synchronous"] = wanted
         connection.exec_driver_sql(options.get("begin", "BEGIN"))
-
-    return engine
 
 
 async def _prepare(engine: AsyncEngine, path: Path) -> None:

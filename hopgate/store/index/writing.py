@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Table, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hopgate.store.dialects import insert_or_update
+from hopgate.store.dialects import insert_or_update, upsert
 from hopgate.store.index import schema
 from hopgate.store.index.batch import Changes, SessionState, build, names_of, session_of
 from hopgate.store.index.database import IndexDatabase
@@ -48,7 +48,7 @@ class IndexWriting(IndexDatabase):
             if events:
                 await _index(connection, events)
             for source in after:
-                await _replace(connection, schema.sources, asdict(source), "process")
+                await upsert(connection, schema.sources, asdict(source), ("process",))
         return True
 
 
@@ -175,11 +175,6 @@ async def _accumulate(
     changed = {name: table.c[name] + statement.excluded[name] for name in sums}
     changed |= {name: statement.excluded[name] for name in rows[0] if name not in (*keys, *sums, *keep)}
     await connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed), list(rows))
-
-
-async def _replace(connection: AsyncConnection, table: Table, values: dict[str, Any], *keys: str) -> None:
-    changed = {name: value for name, value in values.items() if name not in keys}
-    await connection.execute(insert_or_update(connection, table).values(values).on_conflict_do_update(index_elements=keys, set_=changed))
 
 
 def _chunks[T](values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,26 +138,63 @@ async def test_what_raises_in_a_transaction_undoes_it(tmp_path: Path) -> None:
         assert await store.read(rows) == ["schema"]
 
 
-async def test_a_caller_that_is_cancelled_does_not_cut_a_transaction_in_two(tmp_path: Path) -> None:
-    halfway = asyncio.Event()
+class Halfway:
+    """Where a transaction waits in its middle, in whichever thread it runs."""
 
-    async def work(connection: Any) -> None:
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.reached = asyncio.Event()
+        self.go_on = threading.Event()
+
+    def wait(self) -> None:
+        self._loop.call_soon_threadsafe(self.reached.set)
+        assert self.go_on.wait(30)
+
+
+async def test_a_caller_that_is_cancelled_does_not_cut_a_transaction_in_two(tmp_path: Path) -> None:
+    halfway = Halfway()
+    here = asyncio.Event()
+
+    async def in_a_thread(connection: Any) -> None:
         await connection.execute(text("INSERT INTO meta VALUES ('a', '1')"))
-        halfway.set()
-        await asyncio.sleep(0.02)
+        halfway.wait()
         await connection.execute(text("INSERT INTO meta VALUES ('b', '2')"))
+
+    async def in_the_loop(connection: Any) -> None:
+        await connection.execute(text("INSERT INTO meta VALUES ('c', '1')"))
+        here.set()
+        await asyncio.sleep(0.02)
+        await connection.execute(text("INSERT INTO meta VALUES ('d', '2')"))
 
     async def rows(connection: Any) -> Any:
         return (await connection.execute(text("SELECT key FROM meta ORDER BY key"))).scalars().all()
 
     async with opened(tmp_path) as store:
-        caller = asyncio.ensure_future(store.write(work))
-        await halfway.wait()
-        caller.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await caller
+        for caller, reached in (
+            (asyncio.ensure_future(store.write(in_a_thread)), halfway.reached),
+            (asyncio.ensure_future(store.write_here(in_the_loop)), here),
+        ):
+            await reached.wait()
+            caller.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await caller
+            halfway.go_on.set()
         await store.write(rows)  # waits its turn
-        assert await store.read(rows) == ["a", "b", "schema"]
+        assert await store.read(rows) == ["a", "b", "c", "d", "schema"]
+
+
+async def test_a_transaction_in_a_thread_that_waits_for_something_else_fails_and_undoes_it(tmp_path: Path) -> None:
+    async def work(connection: Any) -> None:
+        await connection.execute(text("INSERT INTO meta VALUES ('a', '1')"))
+        await asyncio.sleep(0)
+
+    async with opened(tmp_path) as store:
+        with pytest.raises(RuntimeError, match="waits for something else"):
+            await store.write(work)
+        rows = await store.read(
+            lambda connection: connection.run_sync(lambda sync: sync.execute(text("SELECT key FROM meta")).scalars().all())
+        )
+        assert rows == ["schema"]
 
 
 async def everything(store: Store) -> None:
@@ -193,21 +231,20 @@ async def test_a_database_that_was_replaced_is_unavailable(tmp_path: Path) -> No
 
 async def test_closing_waits_for_reads_whose_callers_have_gone(tmp_path: Path) -> None:
     store = await Store.open(tmp_path)
-    begun, finish, ended = asyncio.Event(), asyncio.Event(), []
+    halfway, ended = Halfway(), []
 
     async def work(connection: AsyncConnection) -> None:
-        begun.set()
-        await finish.wait()
+        halfway.wait()
         await connection.execute(text("SELECT 1"))
         ended.append("read")
 
     caller = spawn(store.read(work), name="reader")
-    await begun.wait()
+    await halfway.reached.wait()
     caller.cancel()
     closing = spawn(store.close(), name="closing")
     await asyncio.sleep(0.05)
     assert not closing.done()
-    finish.set()
+    halfway.go_on.set()
     await asyncio.wait_for(closing, 10)
     assert ended == ["read"]
 
