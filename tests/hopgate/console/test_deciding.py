@@ -274,3 +274,12 @@ def test_what_nothing_can_be_called_is_malformed(tmp_path: Path, method: str, pa
         return answer.status_code, await state(it, approval)
 
     assert asked(tmp_path, work) == (403 if "version" in form else 400, "pending")  # a decision's refusal is told on its card
+
+
+def test_stopping_a_principal_takes_his_issuer(tmp_path: Path) -> None:
+    async def work(it: Console) -> list[tuple[bool, bool]]:
+        olga = await it.sign_in("olga", "ops")
+        pages = [(await olga.get("/stop", params={"kind": "subject", "value": value})).text for value in ("alice", "local:alice")]
+        return [("is nobody" in page, "End now" in page) for page in pages]
+
+    assert asked(tmp_path, work) == [(True, False), (False, True)]
