@@ -93,7 +93,7 @@ class Approvals:
         Raises Denied when this principal has `MAX_PENDING` others pending, when the rules leave no common scope, or name no reviewer.
         """
         asked = self._approval(principal, session, connection, tuple(holds), exact, outlives)
-        asked = replace(asked, facts=dict(facts or {}), rules_version=rules_version)
+        asked = replace(asked, facts=_storable_fact(dict(facts or {})), rules_version=rules_version)
 
         async def work(transaction: ApprovalTransaction) -> Approval:
             pending = await transaction.pending_of(principal.issuer, principal.subject)
@@ -217,7 +217,7 @@ class Approvals:
                 raise Conflict("the request has changed since it was shown: look at it again")
             if verdict == "approve" and scope not in found.scopes:
                 raise Denied(f"the scope {scope!r} is not offered; expected {' or '.join(found.scopes)}")
-            return await self._vote(transaction, found, reviewer, verdict, scope, comment[:MAX_COMMENT])
+            return await self._vote(transaction, found, reviewer, verdict, scope, _storable(comment[:MAX_COMMENT]))
 
         await self.expire()
         decided = await self._change(work)
@@ -367,5 +367,14 @@ def _alike(one: Approval, other: Approval) -> bool:
 
 
 def _storable(text: str) -> str:
-    """Lone surrogates, which stand for bytes that are no UTF-8, cannot be stored: shown as what they are."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Lone surrogates, which stand for bytes that are no UTF-8, cannot be stored, nor can NUL in PostgreSQL: shown as what they are."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\u2400")
+
+
+def _storable_fact(value: Any) -> Any:
+    """A fact with every text in it made so: the path of a file may be any bytes."""
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, Mapping):
+        return {_storable_fact(key): _storable_fact(each) for key, each in value.items()}
+    return [_storable_fact(each) for each in value] if isinstance(value, list | tuple) else value

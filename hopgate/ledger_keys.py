@@ -41,6 +41,10 @@ def public_key(path: Path) -> Ed25519PublicKey:
     """Read a public key from PEM. Raises Misconfigured."""
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
+    except FileNotFoundError:
+        raise Misconfigured(
+            f"{path}: there is no public key: the gateway, which makes it, has not run here, or it was taken away"
+        ) from None
     except (OSError, ValueError) as error:
         raise Misconfigured(f"{path}: no public key can be read from it") from error
     if not isinstance(key, Ed25519PublicKey):

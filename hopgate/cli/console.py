@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Final
 
@@ -23,8 +24,10 @@ def login(
     """Print a link that signs one person in to the console, once, as a subject of the local issuer."""
     from hopgate.config.values import parse_duration
     from hopgate.console.place import place_of
+    from hopgate.console.roles import roles_of
     from hopgate.console.signin import SignIns
     from hopgate.ledger import append_once
+    from hopgate.rulefiles import load_rule_set
     from rules.model import Principal
 
     loaded = load(config)
@@ -54,6 +57,9 @@ def login(
         return
     say(url)
     note(f"signs in {who} once, within {seconds:.0f} s; whoever has it first is that person")
+    with contextlib.suppress(Misconfigured):  # broken rule files are for `check` to tell
+        if not roles_of(who.groups, loaded, load_rule_set(loaded)):
+            note("but no group of his has a role there: --group takes what operators, approvals.reviewers or console.viewers name")
 
 
 COMMANDS: Final[Mapping[str, Callable[..., object]]] = {"login": login}

@@ -17,6 +17,7 @@ import uvicorn
 
 from hopgate.config import Config, load_config
 from hopgate.console.app import build
+from hopgate.console.connection import Connection
 from hopgate.console.desk import Desk
 from hopgate.errors import HopgateError, Misconfigured, Unavailable
 from hopgate.proxy_process import SUPERVISOR, protect
@@ -42,6 +43,8 @@ def server(config: Config, desk: Desk) -> uvicorn.Server:
         host=address.host,
         port=address.port,
         loop="none",
+        http=Connection,
+        ws="none",
         lifespan="off",
         access_log=False,  # paths hold what people search for, and links hold tokens
         log_level="warning",

@@ -67,8 +67,10 @@ async def answer(call: Call) -> Response:
     except HopgateError as error:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
         return refuse(call, status, error.message)
-    except (HTTPException, ClientDisconnect):
+    except HTTPException:
         raise
+    except ClientDisconnect:
+        return Response(status_code=400)  # which nobody reads
     except Exception as error:
         # only the type: the text of an unexpected error may quote what somebody sent
         _log.exception("%s %s failed: %s", call.route.method, call.route.path, type(error).__name__, exc_info=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -97,12 +97,15 @@ class Call:
             raise Denied(f"{principal} is no {self.route.role} here: his groups give him {', '.join(sorted(self.roles)) or 'no role'}")
 
     async def read_form(self) -> None:
-        """Take the fields of a form, and refuse one that does not come from a page of ours. Raises Denied."""
+        """Take the fields of a form, and refuse one that does not come from a page of ours. Raises Denied, Malformed."""
+        _refuse_nul(self.request.path_params.values())
+        _refuse_nul(self.query.values())
         if self.request.method in SAFE_METHODS:
             return
         if self.route.kind != "api":
             async with self.request.form(max_files=0, max_fields=40) as fields:
                 self.form = {name: value for name, value in fields.items() if isinstance(value, str)}
+            _refuse_nul(self.form.values())
         if self.signed is not None:
             given = self.request.headers.get(CSRF_HEADER) or self.form.get(CSRF_FIELD, "")
             if not hmac.compare_digest(given.encode(), self.signed.csrf.encode()):
@@ -132,6 +135,12 @@ class Call:
         document = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
         headers = {"WWW-Authenticate": 'Bearer realm="hopgate"'} if status == 401 else None
         return Response(orjson.dumps(document), status, headers, media_type=_PROBLEM)
+
+
+def _refuse_nul(values: Iterable[object]) -> None:
+    """PostgreSQL stores no NUL and no command line holds one: nothing that is asked for here can be called so."""
+    if any("\0" in str(value) for value in values):
+        raise Malformed("the request holds a NUL, which no name or text has")
 
 
 def _bearer(request: Request) -> str | None:

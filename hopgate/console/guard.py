@@ -98,4 +98,9 @@ class Guard:
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return False
         origin = headers.get("origin")
-        return origin is None or urlsplit(origin).netloc.lower() in ({host} | self._place.hosts)
+        if origin is None:
+            return True
+        try:
+            return urlsplit(origin).netloc.lower() in ({host} | self._place.hosts)
+        except ValueError:  # `http://[`: no browser sends that
+            return False

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from hopgate.config import Config
 from hopgate.errors import Denied
 from hopgate.rulefiles import RuleFiles
+from rules.load import RuleSet
 from rules.model import Principal
 
 type Role = Literal["viewer", "reviewer", "operator"]
@@ -25,21 +26,20 @@ class Roles:
 
         Whoever has one of the other two may look as well. Nobody has any role by default.
         """
-        groups = principal.groups
-        found: set[Role] = set()
-        if not groups.isdisjoint(self._config.operators):
-            found.add("operator")
-        if not groups.isdisjoint(self.reviewers):
-            found.add("reviewer")
-        if found or not groups.isdisjoint(self._config.console.viewers):
-            found.add("viewer")
-        return frozenset(found)
+        return roles_of(principal.groups, self._config, self._rules.current)
 
-    @property
-    def reviewers(self) -> frozenset[str]:
-        """Every group that somebody may ask for a decision."""
-        held = (rule.hold.reviewers for rule in self._rules.current.rules if rule.hold is not None)
-        return frozenset(self._config.approvals.reviewers).union(*held)
+
+def roles_of(groups: frozenset[str], config: Config, rules: RuleSet) -> frozenset[Role]:
+    """The roles that `groups` give; reviewers are all whom the configuration or a hold rule names."""
+    held = (rule.hold.reviewers for rule in rules.rules if rule.hold is not None)
+    found: set[Role] = set()
+    if not groups.isdisjoint(config.operators):
+        found.add("operator")
+    if not groups.isdisjoint(frozenset(config.approvals.reviewers).union(*held)):
+        found.add("reviewer")
+    if found or not groups.isdisjoint(config.console.viewers):
+        found.add("viewer")
+    return frozenset(found)
 
 
 def refuse_agents(principal: Principal) -> None:

@@ -53,8 +53,8 @@ class Notifier:
         self._store, self._console, self._clock = store, console, clock
         self._channels = {channel.name: channel for channel in channels}
         self._count = count or (lambda _: None)
-        self._rung = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._rung = {channel.name: asyncio.Event() for channel in channels}
+        self._following: list[asyncio.Task[None]] = []
 
     @classmethod
     async def open(cls, config: Config, store: Store, sources: Sources, *, console: str = "", count: Counter | None = None) -> Self:
@@ -69,41 +69,45 @@ class Notifier:
         return cls(store, channels, console=console, count=count)
 
     async def start(self) -> None:
-        """Follow the store in a task of its own. Raises Unavailable."""
-        if self._channels and self._following is None:
+        """Follow the store, each channel in a task of its own: one that hangs holds up no other. Raises Unavailable."""
+        if self._channels and not self._following:
             self._subscription = await self._store.subscribe(self._ring)
-            self._following = spawn(self._follow(), name="notify")
+            self._following = [spawn(self._follow(name), name="notify") for name in self._channels]
 
     async def close(self) -> None:
-        if self._following is not None:
+        if self._following:
             self._store.unsubscribe(self._subscription)
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+            for task in self._following:
+                task.cancel()
+            await asyncio.gather(*self._following, return_exceptions=True)
         for channel in self._channels.values():
             await channel.close()
 
-    async def work(self) -> int:
-        """Make every attempt that is due and that nobody else makes; gives how many. Raises Unavailable."""
-        await self._store.plan_notifications(tuple(self._channels), self._clock())
-        due = [each for each in await self._store.due_notifications(self._clock()) if each.target in self._channels]
+    async def work(self, channel: str | None = None) -> int:
+        """Make every attempt (of `channel`) that is due and that nobody else makes; gives how many. Raises Unavailable."""
+        names = tuple(self._channels) if channel is None else (channel,)
+        await self._store.plan_notifications(names, self._clock())
+        due = await self._store.due_notifications(self._clock(), names)
         limit = asyncio.Semaphore(AT_ONCE)
         made = await asyncio.gather(*(self._attempt(each, limit) for each in due))
         return sum(made)
 
     async def _ring(self) -> None:
-        self._rung.set()
+        for rung in self._rung.values():
+            rung.set()
 
-    async def _follow(self) -> None:
+    async def _follow(self, channel: str) -> None:
+        rung = self._rung[channel]
         while True:
-            self._rung.clear()
+            rung.clear()
             try:
-                await self.work()
+                await self.work(channel)
             except Unavailable as error:
                 _log.warning("nobody can be notified: %s", error)
             except Exception as error:
                 _log.error("nobody can be notified: %s", type(error).__name__)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rung.wait(), LOOK)
+                await asyncio.wait_for(rung.wait(), LOOK)
 
     async def _attempt(self, found: Notification, limit: asyncio.Semaphore) -> bool:
         async with limit:

@@ -98,9 +98,12 @@ class ApprovalRecords(Database):
         """Run `work` in a transaction that alone may write. What it raises undoes it."""
         return await self.write_here(lambda connection: work(ApprovalTransaction(connection)))
 
-    async def list_approvals(self, state: ApprovalState | None = None, *, limit: int = 1000) -> tuple[Approval, ...]:
-        """The newest first."""
-        condition = None if state is None else schema.approvals.c.state == state
+    async def list_approvals(
+        self, state: ApprovalState | None = None, *, but: ApprovalState | None = None, limit: int = 1000
+    ) -> tuple[Approval, ...]:
+        """Those in `state`, or all of them, or all that are not in the state `but`; the newest first."""
+        column = schema.approvals.c.state
+        condition = column == state if state is not None else column != but if but is not None else None
         return await self.read(lambda connection: ApprovalTransaction(connection).select(condition, limit, newest=True))
 
     async def find_approval(self, approval: str) -> Approval | None:

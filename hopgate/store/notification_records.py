@@ -40,10 +40,10 @@ class NotificationRecords(Database):
 
         return await self.write(work) if await self.read(missing) else 0
 
-    async def due_notifications(self, now: float, limit: int = 100) -> tuple[Notification, ...]:
-        """Those whose next attempt is due and which nobody is at."""
+    async def due_notifications(self, now: float, targets: Sequence[str], limit: int = 100) -> tuple[Notification, ...]:
+        """Those to one of `targets` whose next attempt is due and which nobody is at."""
         table = schema.notifications
-        due = (table.c.state == "waiting") & (table.c.due_at <= now) & (table.c.claimed_until <= now)
+        due = (table.c.state == "waiting") & (table.c.due_at <= now) & (table.c.claimed_until <= now) & table.c.target.in_(targets)
         return await self._notifications(select(table).where(due).order_by(table.c.due_at).limit(limit))
 
     async def claim_notification(self, found: Notification, now: float, until: float) -> bool:

@@ -245,6 +245,8 @@ def _value(kind: str, value: str) -> str:
 
 
 async def _lock(connection: AsyncConnection, kind: str, value: str, by: str, reason: str) -> None:
+    if kind == "subject" and not all(value.partition(":")[::2]):
+        raise Denied(f"a principal is ISSUER:SUBJECT; `{value}` is nobody, and a lock on it would keep nobody out")
     values = {"kind": kind, "value": _value(kind, value), "by": by, "reason": reason, "at": time.time()}
     await upsert(connection, schema.locks, values, ("kind", "value"))
 

@@ -212,8 +212,10 @@ def private_file(state: Path, name: str) -> Path:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
+    except FileExistsError:
+        raise Misconfigured(f"{state}: is no directory: name another state directory") from None
     except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror or 'cannot be opened'}") from None
+        raise Unavailable(f"{path}: cannot be opened: {(error.strerror or '').lower()}") from None
     return path
 
 

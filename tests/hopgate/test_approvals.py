@@ -32,6 +32,16 @@ async def test_a_request_shows_the_exact_operation_and_who_asks(place: Place) ->
         assert (approval.rules_version, approval.deadline) == ("v9", NOW + 600.0)
 
 
+async def test_what_no_database_holds_is_shown_all_the_same(place: Place) -> None:
+    async with desk(place) as at:
+        exact = Exact("rm \0\udcff", "rm \0\udcff", b"rm \0\xff", {"x\0": "\0"})
+        name = await at.ask(exact=exact, facts={"argv": ("rm", "\0\udcff"), "\udcff": 1})
+        found = await at.approvals.decide(name, ALICE, "deny", comment="no \0\udcff")
+        assert (found.title, found.text, found.comment) == ("rm ␀\\udcff", "rm ␀\\udcff", "no ␀\\udcff")
+        assert await at.store.find_approval(name) == found
+        assert found.facts == {"argv": ["rm", "␀\\udcff"], "\\udcff": 1}
+
+
 async def test_identical_pending_requests_share_one_card(place: Place) -> None:
     async with desk(place) as at:
         first = await at.ask()

@@ -16,6 +16,7 @@ from hopgate.store import Approval, ApprovalState, Verdict
 
 SHOWN: Final = 100  # cards on the page; the soonest deadline first
 PAST: Final = 200
+_DIGITS: Final = 9  # of a version; Python refuses to read thousands of them
 
 
 async def inbox(call: Call) -> Response:
@@ -35,8 +36,9 @@ async def past(call: Call) -> Response:
     """What was decided, expired or withdrawn; the newest first."""
     state = call.query.get("state", "")
     states = tuple(each for each in get_args(ApprovalState.__value__) if each != "pending")
-    found = await call.desk.services.store.list_approvals(state if state in states else None, limit=PAST)  # type: ignore[arg-type]
-    return call.page("past.html", approvals=[each for each in found if not each.pending], state=state, states=states)
+    chosen = next((each for each in states if each == state), None)
+    found = await call.desk.services.store.list_approvals(chosen, but="pending", limit=PAST)
+    return call.page("past.html", approvals=found, state=state, states=states)
 
 
 async def grants(call: Call) -> Response:
@@ -71,7 +73,7 @@ async def decide(call: Call) -> Response:
 async def decide_as(call: Call, name: str, verdict: str, scope: str, seen: Mapping[str, Any]) -> Approval:
     """One decision of the caller; `seen` holds the fingerprint and version that he saw. Raises Denied, Conflict, Unavailable."""
     fingerprint, version = seen.get("fingerprint", ""), str(seen.get("version", ""))
-    if not fingerprint or not version.isdecimal():
+    if not fingerprint or not version.isdecimal() or len(version) > _DIGITS:
         raise Malformed("a decision carries the fingerprint and the version of what was seen")
     if verdict not in ("approve", "deny"):
         raise Malformed("a decision is approve or deny")

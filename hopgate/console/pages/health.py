@@ -96,19 +96,18 @@ def _disk(call: Call) -> Check:
 
 
 async def _notifications(call: Call) -> list[Check]:
-    listed = getattr(call.desk.services.store, "list_notifications", None)
-    if not call.desk.config.approvals.notify:
-        return [Check("Notifications", "warn", "nobody is told when something waits: name approvals.notify")]
-    if listed is None:
-        return []
+    settings = call.desk.config.approvals
+    channels = len(settings.notify) + len(settings.webhooks)
+    if not channels:
+        return [Check("Notifications", "warn", "nobody is told when something waits: name approvals.notify or approvals.webhooks")]
     try:
-        rows: tuple[Any, ...] = await listed()
+        rows = await call.desk.services.store.list_notifications()
     except HopgateError as error:
         return [Check("Notifications", "bad", error.message)]
-    failed = [row for row in rows if getattr(row, "error", "")]
+    failed = [row for row in rows if row.error]
     if failed:
-        return [Check("Notifications", "bad", f"{len(failed)} could not be sent: {failed[-1].error}")]
-    return [Check("Notifications", "good", f"{len(call.desk.config.approvals.notify)} channels")]
+        return [Check("Notifications", "bad", f"{len(failed)} could not be sent: {failed[0].error}")]
+    return [Check("Notifications", "good", f"{channels} {'channel' if channels == 1 else 'channels'}")]
 
 
 async def _processes(call: Call) -> list[dict[str, Any]]:

@@ -135,6 +135,9 @@ async def logout(call: Call) -> Response:
 
 def local_target(then: str) -> str:
     """A path of this console, or its first page: nobody is sent elsewhere from here."""
-    parts = urlsplit(then)
+    try:
+        parts = urlsplit(then)
+    except ValueError:  # `//[`
+        return HOME
     fine = then.startswith("/") and not then.startswith(("//", "/\\", "/login")) and not parts.netloc and not parts.scheme
     return then if fine and then.isascii() and then.isprintable() and "\\" not in then else HOME

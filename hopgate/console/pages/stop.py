@@ -18,7 +18,9 @@ async def stop(call: Call) -> Response:
     kind, value = call.query.get("kind", ""), call.query.get("value", "").strip()
     chosen = kind if kind in KINDS else ""
     struck: tuple[SessionRow, ...] = ()
-    if chosen and (value or chosen == "all"):
+    nobody = chosen == "subject" and bool(value) and not all(value.partition(":")[::2])
+    ready = bool(chosen and (value or chosen == "all")) and not nobody
+    if ready:
         live = await call.desk.services.store.list_sessions(active=True, limit=5000)
         struck = tuple(row for row in live if strikes(row, chosen, value))
     return call.page(
@@ -26,7 +28,8 @@ async def stop(call: Call) -> Response:
         kinds=KINDS,
         kind=chosen,
         value=value,
-        ready=bool(chosen and (value or chosen == "all")),
+        ready=ready,
+        nobody=nobody,
         struck=struck[:SHOWN],
         struck_count=len(struck),
         locks=await call.desk.services.store.list_locks(),

@@ -50,5 +50,8 @@ def test_a_sign_in_link_is_printed(directory: Path, capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert out.startswith("http://127.0.0.1:18443/login/link?token=hgl_")
     assert "local:alice once" in err
+    assert "role" not in err
+    assert run(["console", "login", "--subject", "alice", "--group", "agents", *config]) == 0
+    assert "no group of his has a role" in capsys.readouterr().err
     assert run(["console", "login", "--subject", "alice", "--ttl", "2h", *config]) == 2
     assert run(["console", "login", "--subject", "\x1b", *config]) == 2

@@ -111,6 +111,7 @@ def test_decisions_sessions_and_kill_over_the_api(tmp_path: Path) -> None:
         (b'{"kind": "all"}', "text/plain", 415),
         (b'{"kind": "all"}', "application/x-www-form-urlencoded", 415),
         (b'{"kind": "session", "value": "s0"}', "application/json", 404),
+        (b'{"kind": "subject", "value": "alice"}', "application/json", 403),
     ],
 )
 def test_what_is_malformed_is_a_problem(tmp_path: Path, body: bytes, kind: str, status: int) -> None:

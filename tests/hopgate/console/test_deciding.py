@@ -236,3 +236,50 @@ def test_a_long_text_is_decided_where_all_of_it_stands(tmp_path: Path) -> None:
         assert 'value="approve"' in whole
 
     asked(tmp_path, work)
+
+
+def test_what_is_settled_is_listed_however_many_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(it: Console) -> str:
+        alice = await it.sign_in("alice", "dba")
+        settled = await held(it, text="DELETE FROM settled WHERE id = 1")
+        assert (await decide(alice, settled, "deny")).status_code == 303
+        await held(it)
+        await held(it, text="DELETE FROM orders WHERE id = 4")
+        monkeypatch.setattr("hopgate.console.pages.approvals.PAST", 2)
+        return (await alice.get("/approvals/past")).text
+
+    page = asked(tmp_path, work)
+    assert "DELETE FROM settled" in page
+    assert "DELETE FROM orders" not in page
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "form"),
+    [
+        ("GET", "/approvals/%00", {}),
+        ("GET", "/sessions?text=%00", {}),
+        ("GET", "/api/v1/approvals/%00", {}),
+        ("POST", "/approvals/{id}/decide", {"comment": "a\0b"}),
+        ("POST", "/approvals/{id}/decide", {"version": "9" * 5000}),
+        ("POST", "/rules/explain", {"connection": "orders-db", "subject": "a\0b"}),
+        ("POST", "/stop/kill", {"kind": "run", "value": "a\0b"}),
+    ],
+)
+def test_what_nothing_can_be_called_is_malformed(tmp_path: Path, method: str, path: str, form: dict[str, str]) -> None:
+    async def work(it: Console) -> tuple[int, str]:
+        alice = await it.sign_in("alice", "dba", "ops")
+        approval = await held(it)
+        fields = {"fingerprint": approval.fingerprint, "version": "1", "verdict": "deny", **form} if method == "POST" else None
+        answer = await alice.request(method, path.replace("{id}", approval.id), data=fields)
+        return answer.status_code, await state(it, approval)
+
+    assert asked(tmp_path, work) == (403 if "version" in form else 400, "pending")  # a decision's refusal is told on its card
+
+
+def test_stopping_a_principal_takes_his_issuer(tmp_path: Path) -> None:
+    async def work(it: Console) -> list[tuple[bool, bool]]:
+        olga = await it.sign_in("olga", "ops")
+        pages = [(await olga.get("/stop", params={"kind": "subject", "value": value})).text for value in ("alice", "local:alice")]
+        return [("is nobody" in page, "End now" in page) for page in pages]
+
+    assert asked(tmp_path, work) == [(True, False), (False, True)]

@@ -49,6 +49,17 @@ class Recorder:
         self.closed = True
 
 
+@dataclass
+class Hanging(Recorder):
+    """Never answers."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, message: Message) -> None:
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
 @contextlib.asynccontextmanager
 async def notifying(place: Place, *channels: Recorder) -> AsyncIterator[tuple[Desk, Notifier, list[str]]]:
     counted: list[str] = []
@@ -137,7 +148,7 @@ async def test_an_attempt_of_a_process_that_died_is_made_again(place: Place) -> 
     async with notifying(place, channel) as (at, notifier, _):
         await at.ask()
         await at.store.plan_notifications(("recorder",), at.clock.now)
-        (row,) = await at.store.due_notifications(at.clock.now)
+        (row,) = await at.store.due_notifications(at.clock.now, ("recorder",))
         assert await at.store.claim_notification(row, at.clock.now, at.clock.now + CLAIM)
         assert not await at.store.claim_notification(row, at.clock.now, at.clock.now + CLAIM)
         assert await notifier.work() == 0
@@ -155,6 +166,27 @@ async def test_it_follows_the_store(place: Place) -> None:
             while not channel.told:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     assert channel.closed
+
+
+async def test_a_channel_that_hangs_holds_up_no_other(place: Place) -> None:
+    hangs, fine = Hanging("hangs"), Recorder("fine")
+    async with notifying(place, hangs, fine) as (at, notifier, _):
+        await notifier.start()
+        async with asyncio.timeout(30):
+            await at.ask()
+            await hangs.asked.wait()
+            await at.ask(exact=replace(EXACT, payload=b"other"))
+            while len(fine.told) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+async def test_what_was_to_go_to_channels_that_are_gone_holds_up_nobody(place: Place) -> None:
+    gone, fine = [f"notify[{number}] gone" for number in range(101)], Recorder("fine")
+    async with notifying(place, fine) as (at, notifier, _):
+        await at.ask()
+        await at.store.plan_notifications(gone, at.clock.now - 1)
+        assert await notifier.work() == 1
+        assert len(fine.told) == 1
 
 
 async def test_a_store_that_is_gone_ends_nothing(tmp_path: Path) -> None:

@@ -96,6 +96,11 @@ def _link(state: Path) -> None:
     (state / "state.db").symlink_to(state / "elsewhere.db")
 
 
+def _file(state: Path) -> None:
+    state.rmdir()
+    state.write_text("")
+
+
 def _writable(state: Path) -> None:
     state.chmod(0o770)
 
@@ -108,6 +113,7 @@ def _writable(state: Path) -> None:
         (_directory, "no regular file"),
         (_link, "no regular file"),
         (_writable, "others may write"),
+        (_file, "is no directory"),
     ],
 )
 async def test_what_is_no_state_of_ours_is_refused(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:

@@ -104,7 +104,7 @@ async def test_locks_are_set_and_taken_away(place: Place) -> None:
         assert await store.unlock("all", "")
         assert await store.unlock("subject", "corp:a")
         assert not await store.unlock("subject", "corp:a")
-        for kind, value in (("session", "s"), ("user", "x"), ("run", "")):
+        for kind, value in (("session", "s"), ("user", "x"), ("run", ""), ("subject", "a"), ("subject", ":a"), ("subject", "corp:")):
             with pytest.raises(Denied):
                 await store.lock(kind, value, "ops", "")  # type: ignore[arg-type]
         assert await store.list_locks() == ()
@@ -145,6 +145,9 @@ async def test_a_kill_of_something_else_is_refused(place: Place) -> None:
     async with opened(place) as store:
         with pytest.raises(Denied, match="can be killed"):
             await store.request_kill("group", "dba", "ops")  # type: ignore[arg-type]
+        with pytest.raises(Denied, match="ISSUER:SUBJECT"):
+            await store.request_kill("subject", "agent-7", "ops")
+        assert await store.list_locks() == ()
 
 
 async def test_heads_are_the_latest_of_each_process(place: Place) -> None:
