@@ -39,5 +39,8 @@ def check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> int:
     if as_json:
         emit(summary)
     else:
-        say(visible(f"{config}: ok: {summary['connections']} connections, {summary['rules']} rules, version {rules.version}"))
+        counts = ", ".join(
+            f"{n} {name}{'s' * (n != 1)}" for name, n in (("connection", len(loaded.connections)), ("rule", len(rules.rules)))
+        )
+        say(visible(f"{config}: ok: {counts}, version {rules.version}"))
     return 0

@@ -97,7 +97,7 @@ def test_time_and_peer_can_be_given(hopgate: Hopgate, config: Path) -> None:
 def test_check_reports_every_mistake(hopgate: Hopgate, config: Path) -> None:
     summary = json.loads(hopgate("check", "--json").out)
     assert (summary["ok"], summary["connections"], summary["rules"]) == (True, 1, 5)
-    assert hopgate("check").out.endswith(f": ok: 1 connections, 5 rules, version {summary['version']}\n")
+    assert hopgate("check").out.endswith(f": ok: 1 connection, 5 rules, version {summary['version']}\n")
     (config.parent / "my.yaml").write_text("version: 1\nrules:\n  - {id: a, on: http, efect: deny}\n  - {id: a, on: htp, effect: deny}\n")
     done = hopgate("check")
     assert done.status == 1
