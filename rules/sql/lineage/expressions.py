@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from rules.sql.functions import catalog
+from rules.sql.functions import DANGEROUS, catalog
 from rules.sql.lineage.carriers import CARRIERS, CARRYING_OPERATORS, LEAKING_FUNCTIONS, LITERAL_TYPES, ROW_RETURNING, TEXT_TYPES
 from rules.sql.lineage.model import (
     ANYTHING,
@@ -164,7 +164,7 @@ class Expressions:
         if star:
             return source.whole
         name = names[-1]
-        if source.certainly_has(name) or (source.column(name) is not None and name not in self.schema.functions):
+        if source.certainly_has(name) or (source.column(name) is not None and not self._may_call(name)):
             return source.column(name) or NOTHING
         if name in SYSTEM_COLUMNS:
             return NOTHING
@@ -187,12 +187,18 @@ class Expressions:
         flow = self.flow(fields.get("arg"), scope)
         for part in fields.get("indirection", ()):
             if "A_Indices" in part:
-                flow |= self.flows(part["A_Indices"].values(), scope)
+                index = self.flows(part["A_Indices"].values(), scope)
+                self.use("compute", index, "a subscript")  # NULL where there is no such element
+                flow |= index
             elif "String" in part:
                 name = part["String"].get("sval", "")
-                if name in self.schema.functions:  # `(x).f` calls f(x) where x has no such field
+                if self._may_call(name) or (flow and name in catalog().functions):  # `(x).f` calls f(x) where x has no such field
                     flow |= self._called((name,), flow)
         return flow
+
+    def _may_call(self, name: str) -> bool:
+        """Whether a field's name may be that of a function which reads more than its argument."""
+        return name in self.schema.functions or name in DANGEROUS or name in LEAKING_FUNCTIONS
 
     def _list(self, fields: Node, scope: Scope) -> Flow:
         return self.flows(fields.get("items", ()), scope)
