@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from rules.sql.functions import DANGEROUS, catalog
-from rules.sql.lineage.carriers import CARRIERS, CARRYING_OPERATORS, LEAKING_FUNCTIONS, LITERAL_TYPES, ROW_RETURNING, TEXT_TYPES
+from rules.sql.functions import DANGEROUS, READS_ANYTHING, catalog
+from rules.sql.lineage.carriers import (
+    ALONE,
+    CARRIED_ARGUMENTS,
+    CARRIERS,
+    CARRYING_OPERATORS,
+    LEAKING_FUNCTIONS,
+    LITERAL_TYPES,
+    ROW_RETURNING,
+    SUBSCRIPTS,
+    TEXT_TYPES,
+)
 from rules.sql.lineage.model import (
     ANYTHING,
     DERIVED,
@@ -200,6 +210,12 @@ class Expressions:
         """Whether a field's name may be that of a function which reads more than its argument."""
         return name in self.schema.functions or name in DANGEROUS or name in LEAKING_FUNCTIONS
 
+    def _json_object(self, fields: Node, scope: Scope) -> Flow:
+        flow = self._children(fields, scope)
+        if fields.get("unique"):
+            self.use("compute", flow, "unique keys")  # it fails where two are the same
+        return flow
+
     def _list(self, fields: Node, scope: Scope) -> Flow:
         return self.flows(fields.get("items", ()), scope)
 
@@ -218,9 +234,20 @@ class Expressions:
             self.use("compute", flow, f"operator {operator}")
             return flow | self.unknown_code()
         if fields.get("kind") == "AEXPR_OP" and operator in CARRYING_OPERATORS:
+            if operator in SUBSCRIPTS:
+                self._member(fields, scope)
             return flow
         self.use("compute", flow, f"operator {operator}")
         return flow
+
+    def _member(self, fields: Node, scope: Scope) -> None:
+        """`document -> key`: that it is NULL tells whether the key is there. Of a column's own value that is a guess of the caller's."""
+        self.use("compute", self.flow(fields.get("rexpr"), scope), "a key")
+        document = fields.get("lexpr", {})
+        while SUBSCRIPTS.intersection(_names(document.get("A_Expr", {}).get("name"))):
+            document = document["A_Expr"].get("lexpr", {})
+        flow = self.flow(document, scope)
+        self.use("guess" if "ColumnRef" in document and DERIVED not in flow else "compute", flow, "a key")
 
     def _known_operator(self, fields: Node, operator: str) -> bool:
         return fields.get("kind") not in ("AEXPR_OP", "AEXPR_OP_ANY", "AEXPR_OP_ALL") or operator in catalog().operators
@@ -246,7 +273,10 @@ class Expressions:
         return carried
 
     def _function(self, fields: Node, scope: Scope) -> Flow:
-        arguments = self.flows(fields.get("args", ()), scope)
+        each = [self.flow(argument, scope) for argument in fields.get("args", ())]
+        arguments = union(each)
+        if arguments:
+            self._told(_names(fields.get("funcname"))[-1:], fields.get("args", ()), each)
         if fields.get("agg_distinct"):
             self.use("group", arguments, "DISTINCT")
         within = self.order(fields.get("agg_order", ()), scope)
@@ -255,11 +285,24 @@ class Expressions:
         self.window(fields.get("over"), scope)
         return self._called(_names(fields.get("funcname")), flow)
 
+    def _told(self, name: Sequence[str], arguments: Sequence[Node], flows: Sequence[Flow]) -> None:
+        """A function that carries its first arguments along may fail, or give NULL, because of the others."""
+        function = name[0] if name else ""
+        carried = CARRIED_ARGUMENTS.get(function)
+        if carried is None or len(arguments) < 2:
+            return
+        if function in ALONE or any("NamedArgExpr" in argument for argument in arguments):
+            carried = 0
+        if function == "substring" and not all(_is_integer(argument) for argument in arguments[1:]):
+            carried = 0  # `substring(secret from '^a')` is NULL where the pattern does not match
+        self.use("compute", union(flows[carried:]), f"function {function}")
+
     def _called(self, name: Sequence[str], arguments: Flow) -> Flow:
         function = name[-1] if name else ""
         built_in = len(name) == 1 or name[0] == "pg_catalog"
         if not built_in or (len(name) == 1 and function in self.schema.functions) or not is_known(function):
-            self.use("code", arguments, f"function {function}")
+            # what runs a text of the caller's may fail because of any value, as DO may
+            self.use("code", UNKNOWN_FLOW if function in READS_ANYTHING else arguments, f"function {function}")
             return arguments | self.unknown_code()
         if function in ROW_RETURNING:
             self.use("rows", arguments, f"function {function}")
@@ -324,6 +367,10 @@ def _is_literal(node: Node) -> bool:
     return "A_Const" in node or "ParamRef" in node
 
 
+def _is_integer(node: Node) -> bool:
+    return "ival" in node.get("A_Const", {})
+
+
 def _is_whole_text(cast: Node) -> bool:
     """A cast to text that cuts nothing off: the value in other words."""
     kind = cast.get("typeName", {})
@@ -350,12 +397,14 @@ _READERS: Final[Mapping[str, _Reader]] = {
     **dict.fromkeys(
         (
             *("CoalesceExpr", "MinMaxExpr", "RowExpr", "A_ArrayExpr", "CollateClause", "NamedArgExpr", "NullTest", "BooleanTest"),
-            *("MultiAssignRef", "JsonObjectConstructor", "JsonArrayConstructor", "JsonKeyValue", "JsonValueExpr", "JsonOutput"),
-            *("ResTarget", "JsonObjectAgg", "JsonArrayAgg", "JsonAggConstructor"),
+            *("MultiAssignRef", "JsonArrayConstructor", "JsonKeyValue", "JsonValueExpr", "JsonOutput"),
+            *("ResTarget", "JsonArrayAgg", "JsonAggConstructor"),
         ),
         Expressions._children,
     ),
     "ColumnRef": Expressions._column,
+    "JsonObjectConstructor": Expressions._json_object,
+    "JsonObjectAgg": Expressions._json_object,
     "TypeCast": Expressions._cast,
     "A_Indirection": Expressions._indirection,
     "List": Expressions._list,
