@@ -218,7 +218,8 @@ class Judging(Relay):
         text, here = reading.text, self.state
         if reading.changes and reading.operation.parts:
             here = _replaced(here, schemas=None)  # statements behind one that changes the search path find other relations
-        if len(text) <= INLINE and is_small(text):
+        again = self.names.prepared.values() if reading.reuses else ()
+        if len(text) <= INLINE and is_small(text) and all(len(one.text) <= INLINE for one in again):
             judged: Judged = self.masks.judge(text, decision.masks, here)
         else:
             judged = yield Work(lambda: self.masks.judge(text, decision.masks, here))

@@ -40,7 +40,8 @@ from rules.sql.lineage.scopes import SYSTEM_COLUMNS, Scope
 
 type Node = Mapping[str, Any]
 
-MAX_VISITS: Final = 200_000  # nodes looked at for one statement; nested recursive CTEs multiply
+MAX_VISITS: Final = 200_000  # nodes looked at for one statement
+MAX_COLUMNS: Final = 10_000  # of one item of FROM, or one target list; the server takes 1,664 in a target list
 
 
 class TooLarge(ValueError):
@@ -50,13 +51,14 @@ class TooLarge(ValueError):
 class Expressions:
     """Reads expressions of one statement; `uses` and `relations` are collected on the way."""
 
-    def __init__(self, schema: Schema, path: tuple[str, ...] | None, *, settled: bool = False) -> None:
+    def __init__(self, schema: Schema, path: tuple[str, ...] | None, *, settled: bool = False, size: int = MAX_VISITS) -> None:
+        """`size` is that of the text, in bytes: nested recursive CTEs are read again and again, which a short text must not use."""
         self.schema = schema
         self.path = path
         self.settled = settled
         self.uses: set[Use] = set()
         self.relations: set[int] = set()
-        self.visits = 0
+        self.visits = min(2_000 + 4 * size, MAX_VISITS)  # that are left
 
     def find(self, schema: str, name: str) -> Sequence[Relation]:
         """The relations that a name may stand for."""
@@ -117,9 +119,9 @@ class Expressions:
         return union([self.flow(node, scope) for node in nodes])
 
     def visit(self) -> None:
-        self.visits += 1
-        if self.visits > MAX_VISITS:
-            raise TooLarge(f"more than {MAX_VISITS} steps")
+        self.visits -= 1
+        if self.visits < 0:
+            raise TooLarge("it repeats too much")
 
     def flow(self, node: Any, scope: Scope) -> Flow:
         """What the value of an expression node (`{kind: fields}`, or a list of them) may have been made from."""
@@ -244,8 +246,8 @@ class Expressions:
         """`document -> key`: that it is NULL tells whether the key is there. Of a column's own value that is a guess of the caller's."""
         self.use("compute", self.flow(fields.get("rexpr"), scope), "a key")
         document = fields.get("lexpr", {})
-        while SUBSCRIPTS.intersection(_names(document.get("A_Expr", {}).get("name"))):
-            document = document["A_Expr"].get("lexpr", {})
+        if SUBSCRIPTS.intersection(_names(document.get("A_Expr", {}).get("name"))):
+            return  # told where the first key is taken
         flow = self.flow(document, scope)
         self.use("guess" if "ColumnRef" in document and DERIVED not in flow else "compute", flow, "a key")
 
