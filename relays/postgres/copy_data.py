@@ -13,7 +13,7 @@ class CopyData(Passing):
 
     def __init__(self) -> None:
         super().__init__()
-        self._copy_waits = False  # the client's strand waits for anything that the server says of a COPY
+        self._listens = False  # the client's strand waits for anything that the server says
 
     def _takes_copy(self) -> bool:
         """Whether CopyData goes on; else its COPY has ended, and it is dropped. Raises RemoteProtocolError where there was none."""
@@ -56,7 +56,11 @@ class CopyData(Passing):
             if replies.unsynced and not flushed:
                 flushed = True
                 yield Send(SERVER, codec.FLUSH)  # the end of the COPY is told now
-            self._copy_waits = True
-            self._turn = turn = Turn()
-            yield turn
-            self._copy_waits = False
+            yield from self._listen()
+
+    def _listen(self) -> Commands:
+        """Until the server has said something."""
+        self._listens = True
+        self._turn = turn = Turn()
+        yield turn
+        self._listens = False

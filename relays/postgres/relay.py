@@ -134,7 +134,7 @@ class PostgresRelay(CopyData):
             yield Send(CLIENT, out)
         if self.replies.ready:
             yield from self._after_ready()
-        if self._turn is not None and (self._settled or self._copy_waits):
+        if self._turn is not None and (self._settled or self._listens):
             turn, self._turn = self._turn, None
             self.wake(turn)
         elif self.replies.ready:
@@ -247,7 +247,7 @@ class PostgresRelay(CopyData):
             return True
         if kind in _COPY:
             return self._pass_copy(kind)
-        if self.replies.queue and self._waits_for_copy(kind):
+        if self.replies.queue and (len(self.replies.queue) >= MAX_UNANSWERED or self._waits_for_copy(kind)):
             return None
         if kind == 0x51:
             return self._pass_query(data[at + HEADER : stop])
@@ -259,6 +259,9 @@ class PostgresRelay(CopyData):
 
     def _think(self, kind: int, raw: bytes) -> Commands:
         """Deal with one whole message that did not pass at once. Raises Refused."""
+        if len(self.replies.queue) >= MAX_UNANSWERED:
+            while len(self.replies.queue) > MAX_UNANSWERED // 2:
+                yield from self._listen()
         yield from self._await_copy(kind)
         if kind == 0x53:
             if self._pass_sync():
@@ -363,3 +366,4 @@ class PostgresRelay(CopyData):
 
 _SKIPPED: Final = frozenset(b"PBDECHQF")  # what a server ignores between an error and the next Sync
 _COPY: Final = frozenset(b"dcf")
+MAX_UNANSWERED: Final = 10_000  # messages of a client; beyond, it waits: five bytes of it would be some hundred bytes here

@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from playground.postgres import Postgres
 from relays.postgres import codec
+from relays.postgres.relay import MAX_UNANSWERED
 from relays.postgres.state import QUERY
 from tests.relays.postgres.live import MASKS, RULES, gateway
 from tests.relays.postgres.test_conversations_live import raw_login, until
@@ -116,3 +118,24 @@ async def test_a_sync_that_is_sent_ahead_into_copy_data(postgres: Postgres, tmp_
         assert [one.replace("S", "") for one in found] in ([*kinds, "EZ"], [*kinds, "TEZ"])
         writer.write(query(MASKED))
         assert await answer(reader) == ("TDCZ", [b"[redacted]"])
+
+
+async def test_a_client_waits_for_answers_before_it_may_ask_more(postgres: Postgres, tmp_path: Path) -> None:
+    """Five bytes of its own were some hundred of the gateway's, for as long as the server was busy."""
+    count = 3 * MAX_UNANSWERED
+    async with gateway(tmp_path, postgres) as world:
+        reader, writer = await raw_login(world)
+        await until(reader, "Z")
+        with psycopg.connect(postgres.url(), autocommit=True) as busy:
+            busy.execute("SELECT pg_advisory_lock(7713)")
+            writer.write(query(b"SELECT pg_advisory_lock_shared(7713)") + codec.SYNC * count)
+            (driver,) = world.outside.drivers
+            replies = driver.relay.replies  # type: ignore[attr-defined]
+            async with asyncio.timeout(60):
+                while len(replies.queue) < MAX_UNANSWERED:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len(replies.queue) == MAX_UNANSWERED
+        for _ in range(count + 1):
+            await until(reader, "Z")
