@@ -25,6 +25,7 @@ from rules.sql.session import Prepared, SessionState
 
 _CACHED: Final = 256  # texts whose lineage a session remembers
 _CACHED_BYTES: Final = 16 << 10
+_CACHED_SIZE: Final = 1 << 20  # of all of them together, in bytes of text and 16 for each column; in memory it is some ten times that
 _NO_CURSORS: Final[Mapping[str, Lineage]] = {}
 _FETCHING: Final = frozenset({"FetchStmt", "ClosePortalStmt", "TransactionStmt"})  # what does not open a cursor
 _RENAMING: Final = frozenset({"PrepareStmt", "DeallocateStmt", "DiscardStmt"})
@@ -72,6 +73,7 @@ class SessionMasks:
         self.catalog: Catalog | None = None
         self._maskings: dict[tuple[Mask, ...], Masking] = {}
         self._read: dict[tuple[bytes, tuple[str, ...] | None], tuple[Lineage, ...]] = {}
+        self._read_size = 0
 
     # --- the catalogue
 
@@ -89,6 +91,7 @@ class SessionMasks:
         self.catalog = None
         self._maskings.clear()
         self._read.clear()
+        self._read_size = 0
 
     # --- texts
 
@@ -131,9 +134,12 @@ class SessionMasks:
         context = Context(self.catalog.schema, state.schemas, prepared, cursors)
         found = tuple(lineage(statement, context, len(text) // len(statements)) for statement in statements)
         if not executes and not fetches and len(text) <= _CACHED_BYTES:
-            if len(self._read) >= _CACHED:
+            size = len(text) + 16 * sum(len(one.outputs) for one in found)
+            if len(self._read) >= _CACHED or self._read_size + size > _CACHED_SIZE:
                 self._read.clear()
+                self._read_size = 0
             self._read[key] = found
+            self._read_size += size
         return found
 
     def _prepared(self, names: Iterable[str], state: SessionState) -> Mapping[str, Lineage]:
