@@ -53,6 +53,8 @@ def call_by_name(walk: Walk, scope: Scope, names: Sequence[str], field: str = ""
     elif len(names) == 2:
         source = scope.find(names[:1])
         if source.called if source is not None else any(one.called for alias, one in scope.in_sight() if not alias):
-            known = source is not None and source.certainly_has(names[1])
-            if not known and names[1] != names[0] and (names[1] in DANGEROUS or names[1] not in catalog().results):
+            given = source.outputs() if source is not None and source.outputs is not None else ()
+            # one value has the alias for its column's name, where the statement gives it no other
+            known = names[1] in given or (names[1] == names[0] and not given)
+            if not known and (names[1] in DANGEROUS or names[1] not in catalog().results):
                 call(walk, [names[1]], 1)

@@ -138,7 +138,8 @@ def _defined(node: Node) -> Iterator[str]:
     """The columns of a function in FROM that the statement itself defines: `AS t(a int, …)`."""
     for item in (*node.get("coldeflist", ()), *(one for call in node.get("functions", ()) for one in call["List"]["items"][1:])):
         for column in (item, *item.get("List", {}).get("items", ())):
-            yield column.get("ColumnDef", {}).get("colname", "")
+            if "ColumnDef" in column:
+                yield column["ColumnDef"].get("colname", "")
 
 
 def _name_of_call(node: Node) -> str:

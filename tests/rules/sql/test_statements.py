@@ -299,6 +299,7 @@ select (c.name).pg_read_file from customers c | select | read server_file_read |
 select (x).pg_sleep from (select 5::float8 x) q | select | read sleep | |
 select ((array['/etc/passwd'])[1]).pg_read_file | select | read server_file_read | |
 select x.pg_read_file from unnest(array['/etc/passwd']) x | select | read server_file_read | |
+select pg_read_file.pg_read_file from unnest(array['/etc/passwd']) pg_read_file(y) | select | read server_file_read | |
 select unnest.pg_read_file from unnest(array['/etc/passwd']) | select | read server_file_read | |
 select "text".pg_read_file from cast('/etc/passwd' as text) | select | read server_file_read | |
 select (5).delete_customer | select | read calls_unknown_function | |
