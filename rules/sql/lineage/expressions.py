@@ -16,11 +16,11 @@ from rules.sql.lineage.carriers import (
     CARRIERS,
     CARRYING_OPERATORS,
     LEAKING_FUNCTIONS,
-    LITERAL_TYPES,
     ROW_RETURNING,
     SUBSCRIPTS,
     TEXT_TYPES,
 )
+from rules.sql.lineage.literals import is_integer, is_literal, is_whole_text, names_of
 from rules.sql.lineage.model import (
     ANYTHING,
     DERIVED,
@@ -98,7 +98,7 @@ class Expressions:
 
     def _guessed(self, name: str, fields: Node, scope: Scope) -> Flow | None:
         """The column of `column = literal` and `column IN (literals)`; None when it is something else, or not a column's own value."""
-        if name != "A_Expr" or _names(fields.get("name")) != ("=",) or "=" in self.schema.operators:
+        if name != "A_Expr" or names_of(fields.get("name")) != ("=",) or "=" in self.schema.operators:
             return None
         column, other = fields.get("lexpr", {}), fields.get("rexpr", {})
         if fields.get("kind") == "AEXPR_IN":
@@ -108,7 +108,7 @@ class Expressions:
             guesses = (other,)
         else:
             return None
-        if "ColumnRef" not in column or not all(_is_literal(guess) for guess in guesses):
+        if "ColumnRef" not in column or not all(is_literal(guess) for guess in guesses):
             return None
         flow = self.flow(column, scope)
         return None if DERIVED in flow or ANYTHING in flow else flow
@@ -134,7 +134,7 @@ class Expressions:
         read = _READERS.get(kind) if len(node) == 1 else None
         if read is not None:
             flow = read(self, node[kind], scope)
-            return flow if kind in _DIRECT or (kind == "TypeCast" and _is_whole_text(node[kind])) else derived(flow)
+            return flow if kind in _DIRECT or (kind == "TypeCast" and is_whole_text(node[kind])) else derived(flow)
         flow = derived(self._inside(node, scope))
         self.use("compute", flow, kind)
         return flow
@@ -191,7 +191,7 @@ class Expressions:
         flow = self.flow(fields.get("arg"), scope)
         if flow:
             kind = fields.get("typeName", {})
-            if _names(kind.get("names"))[-1:] == () or _names(kind.get("names"))[-1] not in TEXT_TYPES or kind.get("arrayBounds"):
+            if names_of(kind.get("names"))[-1:] == () or names_of(kind.get("names"))[-1] not in TEXT_TYPES or kind.get("arrayBounds"):
                 self.use("compute", flow, "a cast")
         return flow
 
@@ -230,7 +230,7 @@ class Expressions:
             self.use("guess", guessed)
             return guessed
         flow = self.flow(fields.get("lexpr"), scope) | self.flow(fields.get("rexpr"), scope)
-        name = _names(fields.get("name"))
+        name = names_of(fields.get("name"))
         operator = name[-1] if name else ""
         if operator in self.schema.operators or (len(name) > 1 and name[0] != "pg_catalog") or not self._known_operator(fields, operator):
             self.use("compute", flow, f"operator {operator}")
@@ -246,7 +246,7 @@ class Expressions:
         """`document -> key`: that it is NULL tells whether the key is there. Of a column's own value that is a guess of the caller's."""
         self.use("compute", self.flow(fields.get("rexpr"), scope), "a key")
         document = fields.get("lexpr", {})
-        if SUBSCRIPTS.intersection(_names(document.get("A_Expr", {}).get("name"))):
+        if SUBSCRIPTS.intersection(names_of(document.get("A_Expr", {}).get("name"))):
             return  # told where the first key is taken
         flow = self.flow(document, scope)
         self.use("guess" if "ColumnRef" in document and DERIVED not in flow else "compute", flow, "a key")
@@ -278,14 +278,14 @@ class Expressions:
         each = [self.flow(argument, scope) for argument in fields.get("args", ())]
         arguments = union(each)
         if arguments:
-            self._told(_names(fields.get("funcname"))[-1:], fields.get("args", ()), each)
+            self._told(names_of(fields.get("funcname"))[-1:], fields.get("args", ()), each)
         if fields.get("agg_distinct"):
             self.use("group", arguments, "DISTINCT")
         within = self.order(fields.get("agg_order", ()), scope)
         flow = arguments | (within if fields.get("agg_within_group") else NOTHING)
         self.condition(fields.get("agg_filter"), scope)
         self.window(fields.get("over"), scope)
-        return self._called(_names(fields.get("funcname")), flow)
+        return self._called(names_of(fields.get("funcname")), flow)
 
     def _told(self, name: Sequence[str], arguments: Sequence[Node], flows: Sequence[Flow]) -> None:
         """A function that carries its first arguments along may fail, or give NULL, because of the others."""
@@ -295,7 +295,7 @@ class Expressions:
             return
         if function in ALONE or any("NamedArgExpr" in argument for argument in arguments):
             carried = 0
-        if function == "substring" and not all(_is_integer(argument) for argument in arguments[1:]):
+        if function == "substring" and not all(is_integer(argument) for argument in arguments[1:]):
             carried = 0  # `substring(secret from '^a')` is NULL where the pattern does not match
         self.use("compute", union(flows[carried:]), f"function {function}")
 
@@ -351,38 +351,6 @@ def is_known(function: str) -> bool:
     if function in LEAKING_FUNCTIONS:
         return False
     return function in CARRIERS or any(known.is_harmless(function, count) for count in (0, 1, 2, 3, 4, 5, 6))
-
-
-def names_of(nodes: Any) -> tuple[str, ...]:
-    """A list of String nodes as text."""
-    return tuple(node["String"].get("sval", "") for node in nodes or () if "String" in node)
-
-
-_names: Final = names_of
-
-
-def _is_literal(node: Node) -> bool:
-    if "TypeCast" in node:
-        cast = node["TypeCast"]
-        names = _names(cast.get("typeName", {}).get("names"))
-        return bool(names) and names[-1] in LITERAL_TYPES and names[:-1] in ((), ("pg_catalog",)) and _is_literal(cast.get("arg", {}))
-    return "A_Const" in node or "ParamRef" in node
-
-
-def _is_integer(node: Node) -> bool:
-    return "ival" in node.get("A_Const", {})
-
-
-def _is_whole_text(cast: Node) -> bool:
-    """A cast to text that cuts nothing off: the value in other words."""
-    kind = cast.get("typeName", {})
-    names = _names(kind.get("names"))
-    return (
-        names[-1:] in (("text",), ("varchar",))
-        and names[:-1] in ((), ("pg_catalog",))
-        and not kind.get("typmods")
-        and not kind.get("arrayBounds")
-    )
 
 
 type _Reader = Callable[[Expressions, Any, Scope], Flow]

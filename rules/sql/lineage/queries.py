@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from rules.sql.functions import catalog
-from rules.sql.lineage.expressions import MAX_COLUMNS, Expressions, Node, TooLarge, names_of
+from rules.sql.lineage.expressions import MAX_COLUMNS, Expressions, Node, TooLarge
+from rules.sql.lineage.literals import names_of
 from rules.sql.lineage.model import (
     NOTHING,
     SYSTEM_SCHEMAS,

@@ -9,7 +9,8 @@ from typing import Any, Final
 from rules.sql import bounds
 from rules.sql.functions import words
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
-from rules.sql.lineage.expressions import Node, TooLarge, is_known, names_of
+from rules.sql.lineage.expressions import Node, TooLarge, is_known
+from rules.sql.lineage.literals import names_of
 from rules.sql.lineage.model import NOTHING, UNKNOWN_FLOW, UNKNOWN_RELATION, Lineage, Output, Schema, derived, union
 from rules.sql.lineage.queries import Outputs, Queries
 from rules.sql.lineage.scopes import Scope, Source
