@@ -89,14 +89,19 @@ class Extended(Judging):
         # the tables are looked up each time: what is waited for may replace them
         return self.names.statements.get(name) if what == b"S" else self.names.portals.get(name)
 
-    def _known(self, what: bytes, name: bytes) -> Conversation[Statement | Portal]:
-        """The statement (S) or portal (P) of that name, once it is certain which it is. Raises Refused where we know none."""
+    def _certain(self, what: bytes, name: bytes) -> Conversation[Statement | Portal | None]:
+        """The statement (S) or portal (P) of that name, once it is certain which it is, and whether it is."""
         while (one := self._named(what, name)) is not None and not self._usable(one):
             # made by a message before the last Sync, and not confirmed: until it is, the name may be another's
             if self.replies.unsynced:
                 yield Send(SERVER, codec.FLUSH)
             self._turn = turn = Turn()
             yield turn
+        return one
+
+    def _known(self, what: bytes, name: bytes) -> Conversation[Statement | Portal]:
+        """As `_certain`. Raises Refused where we know none."""
+        one: Statement | Portal | None = yield from self._certain(what, name)
         if one is None:
             shown = name.decode("utf-8", "replace")
             if what == b"S":
@@ -108,6 +113,8 @@ class Extended(Judging):
 
     def _pass_parse(self, body: bytes) -> bool | None:
         message = codec.Parse.parse(body)
+        if message.name and message.name in self.names.statements:
+            return None
         reading = self.readings.get(message.sql, self.state)
         if reading is None:
             if len(message.sql) > INLINE or not is_small(message.sql):
@@ -131,6 +138,10 @@ class Extended(Judging):
         return decision.effect != "deny" or (reading.has_params and bool(decision.unknown))
 
     def _think_parse(self, raw: bytes, message: codec.Parse) -> Commands:
+        if message.name and (yield from self._certain(b"S", message.name)) is not None:
+            # not left to the server: where code has taken the name away unseen, it would run this text for the one that is known
+            shown = message.name.decode("utf-8", "replace")
+            raise Refused(reports.error(reports.DUPLICATE_STATEMENT, f'prepared statement "{shown}" already exists'))
         reading = yield from self._read(message.sql)
         if not self._may_be_prepared(reading):
             try:
@@ -145,10 +156,6 @@ class Extended(Judging):
     def _sent_parse(self, message: codec.Parse, reading: Reading) -> None:
         replies, names = self.replies, self.names
         statement = Statement(message.name, reading, message.types, replies.segment)
-        if message.name and message.name in names.statements:
-            # the server refuses it: the name keeps its meaning
-            replies.sent(Reply("P", replies.segment))
-            return
         if len(names.statements) >= MAX_NAMES:
             raise RemoteProtocolError("too many prepared statements in one session", "54000")
         names.check_room(len(message.sql))
@@ -216,9 +223,8 @@ class Extended(Judging):
     def _sent_bind(self, message: codec.Bind, statement: Statement, operation: Any, decision: Any) -> Portal:
         replies, names = self.replies, self.names
         portal = Portal(message.portal, statement, message, operation, decision, replies.segment)
-        if message.portal and message.portal in names.portals:
-            replies.sent(Reply("B", replies.segment))  # the server refuses it
-            return portal
+        # One of that name may be gone at the server, with a transaction or a savepoint, before we hear of it. Where it is not, the server
+        # refuses this one and skips what follows: whatever runs under the name from here on is this portal.
         if len(names.portals) >= MAX_NAMES:
             raise RemoteProtocolError("too many portals in one session", "54000")
         if message.portal:

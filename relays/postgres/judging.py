@@ -102,16 +102,25 @@ class Judging(Relay):
                 raise RemoteProtocolError("the target does not tell its session's state", "08P01")
             self.state = state.parse_state(replies.state_row, self.names.prepared)
             self._transaction_changed = self._transaction_changed and replies.status != IDLE
-        elif self._change in (SENT, UNKNOWN) and not replies.queue:
-            if replies.status == FAILED:
-                self._change = UNKNOWN
-                self.state = _unknown(self.state)
-            else:
-                self._transaction_changed = replies.status != IDLE
-                self._change = ASKED
-                replies.state_row, replies.internal_failed = b"", False
-                replies.sent_query(Reply("Q", replies.segment, internal=True))
-                yield Send(SERVER, state.QUERY)
+        elif self._change in (SENT, UNKNOWN) and not replies.queue and not self._midway():
+            yield from self._ask_state()
+
+    def _midway(self) -> bool:
+        """Whether the server has been sent a part of a message whose rest the client has still to send."""
+        return False
+
+    def _ask_state(self) -> Commands:
+        """Ask what the session has become. The server must have been sent whole messages only."""
+        replies = self.replies
+        if replies.status == FAILED:
+            self._change = UNKNOWN
+            self.state = _unknown(self.state)
+        else:
+            self._transaction_changed = replies.status != IDLE
+            self._change = ASKED
+            replies.state_row, replies.internal_failed = b"", False
+            replies.sent_query(Reply("Q", replies.segment, internal=True))
+            yield Send(SERVER, state.QUERY)
 
     def _forget_masks(self) -> None:
         """The schema may have changed."""
@@ -130,7 +139,7 @@ class Judging(Relay):
 
     def _sent(self, reading: Reading) -> None:
         """A statement is about to run: what of it concerns the statements after it."""
-        self.replies.copy_over = False
+        self.replies.copy_over = self.replies.copy_ahead = False
         if reading.changes or self._transaction_changed or self._change == UNKNOWN:
             self._change = SENT
         if reading.defines:
@@ -209,7 +218,8 @@ class Judging(Relay):
         text, here = reading.text, self.state
         if reading.changes and reading.operation.parts:
             here = _replaced(here, schemas=None)  # statements behind one that changes the search path find other relations
-        if len(text) <= INLINE and is_small(text):
+        again = self.names.prepared.values() if reading.reuses else ()
+        if len(text) <= INLINE and is_small(text) and all(len(one.text) <= INLINE for one in again):
             judged: Judged = self.masks.judge(text, decision.masks, here)
         else:
             judged = yield Work(lambda: self.masks.judge(text, decision.masks, here))
@@ -225,6 +235,9 @@ class Judging(Relay):
             sentence = "what changes the session must be followed by Sync before the next statement"
             raise Refused(reports.error(reports.UNSUPPORTED, sentence))
         while self._change in (SENT, ASKED):
+            if self._change == SENT and not self.replies.queue:  # it was ready in the middle of a message of the client's
+                yield from self._ask_state()
+                continue
             self._turn = turn = Turn()
             yield turn
 

@@ -7,7 +7,7 @@ comes back. `forget` the catalogue after a statement that may have changed the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from rules.sql.session import Prepared, SessionState
 
 _CACHED: Final = 256  # texts whose lineage a session remembers
 _CACHED_BYTES: Final = 16 << 10
+_CACHED_SIZE: Final = 1 << 20  # of all of them together, in bytes of text and 16 for each column; in memory it is some ten times that
 _NO_CURSORS: Final[Mapping[str, Lineage]] = {}
 _FETCHING: Final = frozenset({"FetchStmt", "ClosePortalStmt", "TransactionStmt"})  # what does not open a cursor
 _RENAMING: Final = frozenset({"PrepareStmt", "DeallocateStmt", "DiscardStmt"})
@@ -72,6 +73,7 @@ class SessionMasks:
         self.catalog: Catalog | None = None
         self._maskings: dict[tuple[Mask, ...], Masking] = {}
         self._read: dict[tuple[bytes, tuple[str, ...] | None], tuple[Lineage, ...]] = {}
+        self._read_size = 0
 
     # --- the catalogue
 
@@ -89,6 +91,7 @@ class SessionMasks:
         self.catalog = None
         self._maskings.clear()
         self._read.clear()
+        self._read_size = 0
 
     # --- texts
 
@@ -123,21 +126,25 @@ class SessionMasks:
         kinds = {kind for statement in statements for kind in statement}
         # names that the text itself gives or takes mean something else halfway through
         certain = len(statements) == 1 or not kinds & _RENAMING
-        executes = "ExecuteStmt" in kinds or _executes_inside(statements)
-        prepared = self._prepared(state) if executes and certain else {}
+        executes = _executed(statements)
+        prepared = self._prepared(executes, state) if executes and certain else {}
         fetches = "FetchStmt" in kinds
         # a text that also opens or closes cursors, or runs code, may give a name another meaning halfway through
         cursors = self._cursors if kinds <= _FETCHING else _NO_CURSORS
         context = Context(self.catalog.schema, state.schemas, prepared, cursors)
-        found = tuple(lineage(statement, context) for statement in statements)
+        found = tuple(lineage(statement, context, len(text) // len(statements)) for statement in statements)
         if not executes and not fetches and len(text) <= _CACHED_BYTES:
-            if len(self._read) >= _CACHED:
+            size = len(text) + 16 * sum(len(one.outputs) for one in found)
+            if len(self._read) >= _CACHED or self._read_size + size > _CACHED_SIZE:
                 self._read.clear()
+                self._read_size = 0
             self._read[key] = found
+            self._read_size += size
         return found
 
-    def _prepared(self, state: SessionState) -> Mapping[str, Lineage]:
-        return {name: self._of_prepared(name, prepared, state) for name, prepared in state.prepared.items()}
+    def _prepared(self, names: Iterable[str], state: SessionState) -> Mapping[str, Lineage]:
+        """Those that are named alone: a session may have prepared thousands."""
+        return {name: self._of_prepared(name, prepared, state) for name in names if (prepared := state.prepared.get(name)) is not None}
 
     def _of_prepared(self, name: str, prepared: Prepared, state: SessionState) -> Lineage:
         """The lineage of a prepared statement, from the text of its Parse or of the query with its PREPARE."""
@@ -150,14 +157,15 @@ class SessionMasks:
             return Lineage.unknown(str(error))
         given = [one["PrepareStmt"] for one in statements if one.get("PrepareStmt", {}).get("name") == name]
         if len(given) == 1:
-            return lineage(given[0].get("query", {}), context)
+            return lineage(given[0].get("query", {}), context, len(prepared.text))
         if not given and len(statements) == 1 and not statements[0].keys() & _RENAMING:
-            return lineage(statements[0], context)
+            return lineage(statements[0], context, len(prepared.text))
         return Lineage.unknown("it is not certain which statement was prepared under this name")
 
 
-def _executes_inside(statements: Sequence[Mapping[str, Any]]) -> bool:
-    """EXPLAIN EXECUTE and CREATE TABLE AS EXECUTE."""
-    return any(
-        "ExecuteStmt" in fields.get("query", ()) for one in statements for fields in one.values() if isinstance(fields.get("query"), dict)
-    )
+def _executed(statements: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """The names of prepared statements that a text runs: by EXECUTE, EXPLAIN EXECUTE and CREATE TABLE AS EXECUTE."""
+    found = list(statements)
+    for one in statements:
+        found += [fields["query"] for fields in one.values() if isinstance(fields.get("query"), dict)]
+    return frozenset(one["ExecuteStmt"].get("name", "") for one in found if "ExecuteStmt" in one)

@@ -75,6 +75,16 @@ class Pending:
         """Nothing is unanswered, and nothing waits for a Sync."""
         return not self.queue and not self.unsynced and not self.skipping
 
+    @property
+    def copy_in(self) -> Reply | None:
+        """The statement sent last, where it takes COPY data and is not answered to its end. Behind it is one Sync at most."""
+        if not self.queue:
+            return None
+        last = self.queue[-1]
+        if last.kind == "S" and len(self.queue) > 1:
+            last = self.queue[-2]
+        return last if last.reading is not None and last.reading.copies_in else None
+
     # --- what was sent
 
     def sent_query(self, reply: Reply) -> None:

@@ -29,9 +29,9 @@ from relays.commands import (
 from relays.postgres import codec, login, reports, state
 from relays.postgres.beside import Canceller
 from relays.postgres.codec import HEADER, check_header, unpack_header
+from relays.postgres.copy_data import CopyData
 from relays.postgres.judging import ASKED, SENT, Refused
 from relays.postgres.masks import Judged
-from relays.postgres.passing import Passing
 from relays.postgres.pending import IDLE, Reply
 from relays.postgres.startup import CancelRequest, Startup, StartupRefused
 from relays.postgres.statements import INLINE, Reading, read
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     pass
 
 
-class PostgresRelay(Passing):
+class PostgresRelay(CopyData):
     """One client and its target."""
 
     direct_tls = (login.ALPN,)
@@ -134,7 +134,7 @@ class PostgresRelay(Passing):
             yield Send(CLIENT, out)
         if self.replies.ready:
             yield from self._after_ready()
-        if self._turn is not None and self._settled:
+        if self._turn is not None and (self._settled or self._listens):
             turn, self._turn = self._turn, None
             self.wake(turn)
         elif self.replies.ready:
@@ -146,6 +146,9 @@ class PostgresRelay(Passing):
     def _partial(self) -> bool:
         """A message of the client's has not come whole."""
         return bool(self._need or self._pieces or self._stream)
+
+    def _midway(self) -> bool:
+        return bool(self._stream) and not self._stream_dropped
 
     def pass_client(self, data: bytes) -> bytes | None:
         core = self._core
@@ -240,21 +243,30 @@ class PostgresRelay(Passing):
                 return b""
             if kind == 0x53:
                 self._dropping = False  # Sync: the server goes on from here
-        if kind == 0x51:
-            return self._pass_query(data[at + HEADER : stop])
-        if kind == 0x53:
-            return self._pass_sync()
         if kind == 0x58 or kind == 0x48:
             return True
         if kind in _COPY:
             return self._pass_copy(kind)
+        if self.replies.queue and (len(self.replies.queue) >= MAX_UNANSWERED or self._waits_for_copy(kind)):
+            return None
+        if kind == 0x51:
+            return self._pass_query(data[at + HEADER : stop])
+        if kind == 0x53:
+            return self._pass_sync()
         if self._change in (SENT, ASKED):
             return None
         return self._pass_extended(kind, data, at, stop)
 
     def _think(self, kind: int, raw: bytes) -> Commands:
         """Deal with one whole message that did not pass at once. Raises Refused."""
-        if kind == 0x51:
+        if len(self.replies.queue) >= MAX_UNANSWERED:
+            while len(self.replies.queue) > MAX_UNANSWERED // 2:
+                yield from self._listen()
+        yield from self._await_copy(kind)
+        if kind == 0x53:
+            if self._pass_sync():
+                yield Send(SERVER, raw)
+        elif kind == 0x51:
             yield from self._think_query(raw)
         elif kind == 0x46:
             yield from self._settle()
@@ -270,9 +282,9 @@ class PostgresRelay(Passing):
             return None
         sql = body[:-1]
         reading = self.readings.get(sql, self.state)
+        if body[-1:] != b"\0" or (reading is None and b"\0" in sql):
+            raise RemoteProtocolError("a string in a message holds a NUL byte, or has no end")
         if reading is None:
-            if b"\0" in sql or body[-1:] != b"\0":
-                raise RemoteProtocolError("a string in a message holds a NUL byte, or has no end")
             if len(sql) > INLINE or not is_small(sql):
                 return None
             reading = read(sql, self.state)
@@ -346,24 +358,6 @@ class PostgresRelay(Passing):
         if self.replies.between:
             yield Send(CLIENT, reports.fatal(reports.ENDED, f"the session was ended: {reason}"))
 
-    # --- COPY
-
-    def _takes_copy(self) -> bool:
-        """Whether CopyData goes on; else its COPY has ended, and it is dropped. Raises RemoteProtocolError where there was none."""
-        replies = self.replies
-        if replies.copy_over:
-            return False
-        if replies.copying == "in" or any(reply.reading is not None and reply.reading.copies_in for reply in replies.queue):
-            return True
-        raise RemoteProtocolError("COPY data without a COPY", "08P01")
-
-    def _pass_copy(self, kind: int) -> bool | bytes:
-        if not self._takes_copy():
-            return b""
-        if kind != 0x64:
-            self.replies.copy_over = True
-        return True
-
     # --- remembering
 
     def _recorded(self, text: bytes) -> None:
@@ -372,3 +366,4 @@ class PostgresRelay(Passing):
 
 _SKIPPED: Final = frozenset(b"PBDECHQF")  # what a server ignores between an error and the next Sync
 _COPY: Final = frozenset(b"dcf")
+MAX_UNANSWERED: Final = 10_000  # messages of a client; beyond, it waits: five bytes of it would be some hundred bytes here

@@ -40,6 +40,7 @@ class Replies(Pending):
     def __init__(self, names: Names) -> None:
         super().__init__(names)
         self.copy_over = False  # a COPY has ended that the client may still be sending data for
+        self.copy_ahead = False  # the client has ended its data before the target asked for them
         self.fatal = False  # the target has said its last word
         self.copying = ""  # "in" while the target takes CopyData, "out" while it sends some
         self.parameters: dict[bytes, bytes] = {}
@@ -371,12 +372,8 @@ class Replies(Pending):
         reply = self._front("QE", "the start of a COPY")
         if reply.reading is None or not reply.reading.copies_in:
             raise RemoteProtocolError("the target wants COPY data that nobody offered")
-        self.copying, self.copy_over = "in", False
-        # while it takes COPY data, the target ignores Sync (COPY FROM STDIN, section 54.2.6): those sent ahead are never answered
-        if reply.kind == "E":
-            while len(self.queue) > 1 and self.queue[1].kind == "S":
-                del self.queue[1]
-                self.unsynced = True
+        self.copying = "in"
+        self.copy_over, self.copy_ahead = self.copy_ahead, False
         return None
 
     def _copy_out(self, data: bytes, at: int, stop: int) -> bytes | None:

@@ -15,6 +15,7 @@ ENDED: Final = b"57P01"  # admin_shutdown
 PROTOCOL: Final = b"08P01"  # protocol_violation
 UNSUPPORTED: Final = b"0A000"  # feature_not_supported
 NO_STATEMENT: Final = b"26000"  # invalid_sql_statement_name
+DUPLICATE_STATEMENT: Final = b"42P05"  # duplicate_prepared_statement
 NO_PORTAL: Final = b"34000"  # invalid_cursor_name
 LIMIT: Final = b"53400"  # configuration_limit_exceeded
 LOST: Final = b"08006"  # connection_failure

@@ -23,6 +23,7 @@ from rules.sql.session import Prepared, SessionState
 
 CACHED: Final = 512  # statements whose reading and decision a session remembers
 CACHED_BYTES: Final = 16 << 10  # longer ones are read anew each time
+CACHED_TEXT: Final = 1 << 20  # bytes of all of them together; what is known of a text may take some ten times as many
 MAX_NAMES: Final = 10_000  # prepared statements, and portals, of one session
 MAX_HELD: Final = 128 << 20  # bytes of their texts and values together
 SHORT: Final = 4 << 10
@@ -237,6 +238,7 @@ class Readings:
 
     def __init__(self, size: int = CACHED) -> None:
         self._size = size
+        self._bytes = 0
         self._kept: dict[tuple[bytes, str], Reading] = {}
 
     def get(self, text: bytes, state: SessionState) -> Reading | None:
@@ -245,9 +247,14 @@ class Readings:
     def keep(self, reading: Reading) -> None:
         if len(reading.text) > CACHED_BYTES or reading.reuses:
             return
-        if len(self._kept) >= self._size:
-            del self._kept[next(iter(self._kept))]
-        self._kept[reading.text, reading.state.meaning] = reading
+        key = (reading.text, reading.state.meaning)
+        if key not in self._kept:
+            self._bytes += len(reading.text)
+            while len(self._kept) >= self._size or self._bytes > CACHED_TEXT:
+                oldest = next(iter(self._kept))
+                self._bytes -= len(oldest[0])
+                del self._kept[oldest]
+        self._kept[key] = reading
 
     def __len__(self) -> int:
         return len(self._kept)

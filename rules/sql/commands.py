@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rules.sql import settings
-from rules.sql.expressions import call
+from rules.sql.calls import call
 from rules.sql.facts import ANYTHING, SqlFacts, sql_facts
 from rules.sql.scopes import Mode, Scope, Source
 from rules.sql.walk import Handler, Node, Walk, strings

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from rules.sql.expressions import call
+from rules.sql.calls import call
 from rules.sql.facts import ANYTHING
 from rules.sql.queries import into, stored
 from rules.sql.scopes import Scope, Source

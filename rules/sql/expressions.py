@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rules.sql import settings
-from rules.sql.facts import ANYTHING
-from rules.sql.functions import DANGEROUS, READS_ANYTHING, catalog
+from rules.sql.calls import call
+from rules.sql.functions import DANGEROUS, catalog
 from rules.sql.scopes import Scope
 from rules.sql.walk import Handler, Node, Walk, strings
 
@@ -27,8 +27,14 @@ def _indirection(walk: Walk, node: Node, scope: Scope) -> None:
         walk.rest("A_Indirection", node, scope, ("arg",))
         if first.get("sval") in catalog().row_functions:  # `(t).row_to_json`
             walk.push_wrapped(node["arg"], scope)
+        fields = strings(node["indirection"][1:])
     else:
         walk.rest("A_Indirection", node, scope)
+        fields = strings(node.get("indirection", ()))
+    result = catalog().results if "FuncCall" in node.get("arg", {}) else frozenset[str]()
+    for name in fields:  # `(value).name` is a call of that function where the value has no such field
+        if name not in result or name in DANGEROUS:
+            call(walk, [name], 1)
 
 
 def _a_expr(walk: Walk, node: Node, scope: Scope) -> None:
@@ -95,33 +101,6 @@ def _func_call(walk: Walk, node: Node, scope: Scope) -> None:
     if names and names[-1] == "set_config":
         _set_config(walk, arguments)
     walk.rest("FuncCall", node, scope, ("funcname",))
-
-
-def call(walk: Walk, names: list[str], arguments: int, *, variadic: bool = False) -> None:
-    """A call of the function `names`. What is not known to be harmless has the effect that its table says, or is unknown."""
-    if not names:
-        walk.incomplete("a function without a name")
-        return
-    name = names[-1]
-    schema = names[-2] if len(names) > 1 else ""
-    dangerous = DANGEROUS.get(name)
-    if dangerous is not None:
-        walk.affects(dangerous)
-        if name in READS_ANYTHING:
-            walk.reads[(ANYTHING,)] = None
-    built_in = schema == "pg_catalog" or (not schema and walk.state.built_in_first)
-    functions = catalog().functions
-    if built_in and (catalog().is_harmless(name, arguments) or (variadic and name in functions and dangerous is None)):
-        walk.functions[("pg_catalog", name)] = None
-        return
-    if dangerous is not None and built_in:
-        walk.functions[("pg_catalog", name) if schema or name.startswith(_BUILT_IN) else (name,)] = None
-        return
-    walk.functions[tuple(names[-2:])] = None
-    walk.affects(("calls_unknown_function",))
-
-
-_BUILT_IN: Final = ("pg_", "lo_", "binary_upgrade_", "nextval", "setval", "set_config", "query_to", "table_to", "schema_to", "database_to")
 
 
 def _set_config(walk: Walk, arguments: list[Node]) -> None:

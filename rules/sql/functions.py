@@ -136,6 +136,7 @@ class Catalog:
     row_functions: frozenset[str]
     operators: frozenset[str]
     relations: frozenset[str]
+    results: frozenset[str]  # names of the columns that functions give, as rows or as one
 
     def is_harmless(self, name: str, arguments: int) -> bool:
         """Whether pg_catalog has a function of that name for that many arguments, not a dangerous one."""
@@ -152,4 +153,5 @@ def catalog() -> Catalog:
         frozenset(table["row_functions"]),
         frozenset(table["operators"]),
         frozenset(table["relations"]),
+        frozenset(table["results"]),
     )

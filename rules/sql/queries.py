@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rules.sql.scopes import Ctes, Mode, Scope, Source, output_names
@@ -127,7 +127,26 @@ def _derived(walk: Walk, kind: str, node: Node, scope: Scope) -> None:
         walk.rest(kind, node, scope, ("subquery", "alias"))
     else:
         walk.rest(kind, node, scope, ("alias",))
+    if kind == "RangeFunction":
+        names = frozenset((*strings(alias.get("colnames", ())), *_defined(node)))
+        scope.add(alias.get("aliasname") or _name_of_call(node), Source(outputs=lambda: names, called=True))
+        return
     scope.add(alias.get("aliasname", ""), _renamed(alias) if "colnames" in alias else Source(outputs=outputs))
+
+
+def _defined(node: Node) -> Iterator[str]:
+    """The columns of a function in FROM that the statement itself defines: `AS t(a int, …)`."""
+    for item in (*node.get("coldeflist", ()), *(one for call in node.get("functions", ()) for one in call["List"]["items"][1:])):
+        for column in (item, *item.get("List", {}).get("items", ())):
+            if "ColumnDef" in column:
+                yield column["ColumnDef"].get("colname", "")
+
+
+def _name_of_call(node: Node) -> str:
+    """What a function in FROM is called without an alias; "" where that is not plain."""
+    calls = [call["List"]["items"][0] for call in node.get("functions", ())]
+    names = strings(calls[0].get("FuncCall", {}).get("funcname", ())) if len(calls) == 1 else []
+    return names[-1] if names else ""
 
 
 def _sample(walk: Walk, node: Node, scope: Scope) -> dict[str, Any]:

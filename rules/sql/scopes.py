@@ -29,9 +29,16 @@ class Mode(enum.Enum):
 class Source:
     """Something in FROM. `bases` are the relations that it shows rows of; a query's own columns were found when it was walked."""
 
-    __slots__ = ("bases", "outputs", "renamed")
+    __slots__ = ("bases", "called", "outputs", "renamed")
 
-    def __init__(self, bases: Sequence[Parts] = (), outputs: Callable[[], frozenset[str]] | None = None, renamed: bool = False) -> None:
+    def __init__(
+        self,
+        bases: Sequence[Parts] = (),
+        outputs: Callable[[], frozenset[str]] | None = None,
+        renamed: bool = False,
+        called: bool = False,
+    ) -> None:
+        self.called = called  # what a function gives: its name may stand for one value
         self.bases = tuple(bases)
         self.outputs = outputs  # names that it certainly has, worked out when asked for
         self.renamed = renamed  # its columns have other names in here
@@ -108,6 +115,11 @@ class Scope:
         while scope is not None:
             yield scope
             scope = scope.outer
+
+    def in_sight(self) -> Iterator[tuple[str, Source]]:
+        """All sources, each with its alias."""
+        for scope in self.levels():
+            yield from scope.sources
 
     def find(self, qualifier: Sequence[str]) -> Source | None:
         """What `qualifier` stands for: an alias, a relation's name, or a schema and a relation."""

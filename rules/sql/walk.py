@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rules.sql import scopes
+from rules.sql.calls import call_by_name
 from rules.sql.facts import SqlFacts, dotted, sql_facts, union
 from rules.sql.functions import RELATION_EFFECTS, catalog
 from rules.sql.nodes import FIELDS
@@ -102,6 +103,8 @@ class Walk:
             else:
                 handler(self, node, scope)
         for scope, names, star, field in self._columns:
+            if field or (len(names) > 1 and not star):
+                call_by_name(self, scope, names, field)
             if len(names) == 1 and not star and not field and (base := scope.only_base(names[0])):
                 self.columns[(*base, names[0])] = None
                 continue

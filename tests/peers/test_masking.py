@@ -341,6 +341,22 @@ SELECT 1 / (ascii(email) - 122) FROM customers
 SELECT CASE WHEN email LIKE 'z%' THEN 1 ELSE 1 / 0 END FROM customers
 SELECT email::int FROM customers
 SELECT pg_sleep(length(email)) FROM customers
+SELECT substring(email from '^z') FROM customers
+SELECT substring(email similar 'z%' escape '\\') FROM customers
+SELECT substring(email, $1) FROM customers
+SELECT (ARRAY['a'])[position('z' in email)] FROM customers
+SELECT '{"z": 1}'::json ->> left(email, 1) FROM customers
+SELECT json_build_object(left(email, 1), 1) -> 'z' FROM customers
+SELECT (j -> 'z')::text FROM (SELECT json_build_object(left(email, 1), 1) AS j FROM customers) q
+SELECT JSON_OBJECT(left(email, 1) : 1, 'z' : 2 WITH UNIQUE KEYS) FROM customers
+SELECT overlay('abc' placing 'x' from position('z' in email)) FROM customers
+SELECT split_part('a,b', ',', position('z' in email)) FROM customers
+SELECT array_length(ARRAY[1], position('z' in email))::text FROM customers
+SELECT varchar(email, 10, false) FROM customers
+SELECT (position('z' in email)).ln FROM customers
+SELECT ('select to_tsvector(email) from customers').ts_stat
+SELECT query_to_xml('select 1 / (position(''z'' in email) - 1) from customers', true, true, '') IS NULL
+SELECT x.ts_stat FROM unnest(ARRAY['select to_tsvector(email) from customers']) x
 SELECT generate_series(1, length(email)) FROM customers
 SELECT 1 FROM customers c, generate_series(1, length(c.email)) g
 SELECT id FROM customers LIMIT (SELECT length(email) FROM customers WHERE id = 1)
@@ -399,6 +415,9 @@ ALLOWED = [
     ("SELECT email FROM customers WHERE id = 3", [[None]]),
     ("SELECT card, prefs, feeling FROM customers WHERE id = 1", [[None, '"[redacted]"', "[redacted]"]]),
     ("SELECT upper(name), length(name) FROM customers WHERE id = 1", [["ZOE", "3"]]),
+    ("SELECT substring(email, 1, 2), substr(email, id) FROM customers WHERE id = 1", [["[redacted]", "[redacted]"]]),
+    ("SELECT substring(name from '^Z'), ('{\"Zoe\": 1}'::json -> name) FROM customers WHERE id = 1", [["Z", "1"]]),
+    ("SELECT prefs -> 'note' ->> 'x', prefs ->> 'note' FROM customers WHERE id = 1", [[None, "[redacted]"]]),
     ("SELECT count(*) FROM customers", [["3"]]),
     ("SELECT o.note, c.name FROM orders o JOIN customers c ON c.id = o.customer_id ORDER BY o.id", [["first", "Zoe"], ["second", "Yan"]]),
     ("SELECT email, upper(email) FROM other.customers", [["public@example.com", "PUBLIC@EXAMPLE.COM"]]),

@@ -12,12 +12,12 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
-from relays.postgres.fast_path.core import CUT, LONGEST_TEXT, MOST_ENTRIES, RECORD_BYTES, SHOWN_TEXT, readable
+from relays.postgres.fast_path.core import CUT, LONGEST_TEXT, MOST_ENTRIES, MOST_PENDING, RECORD_BYTES, SHOWN_TEXT, readable
 
 cdef enum:
     SPACE_FREE = 9  # digits of a run that fits an int4
 
-cdef Py_ssize_t longest_text = LONGEST_TEXT, most_entries = MOST_ENTRIES, record_bytes = RECORD_BYTES
+cdef Py_ssize_t longest_text = LONGEST_TEXT, most_entries = MOST_ENTRIES, most_pending = MOST_PENDING, record_bytes = RECORD_BYTES
 cdef Py_ssize_t shown_text = SHOWN_TEXT
 cdef bytes cut = CUT
 cdef bytes describe_portal = b"D\0\0\0\x06P\0"
@@ -277,7 +277,7 @@ cdef class Core:
         cdef int length
         cdef list taken
         cdef Entry entry
-        if not self.open or not end:
+        if not self.open or not end or len(self.pending) - self._answered >= most_pending:
             return None
         if monotonic() >= self.until:
             self.until = self._renew()

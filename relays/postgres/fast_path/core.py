@@ -22,6 +22,7 @@ __all__ = ["CUT", "LONGEST_TEXT", "MOST_ENTRIES", "RECORD_BYTES", "SHOWN_TEXT", 
 
 LONGEST_TEXT: Final = 2_000  # bytes of a Query that is looked up, its NUL included
 MOST_ENTRIES: Final = 512
+MOST_PENDING: Final = 2_000  # transactions that are not answered
 RECORD_BYTES: Final = 64 << 10  # of messages for the recording, before `full` is called
 CUT: Final = b"\n[cut]\n"
 
@@ -178,7 +179,7 @@ class Core:
 
     def client(self, data: bytes) -> bytes | None:
         """What goes to the server for these bytes of the client's; None: they are not all known transactions."""
-        if not self.open or not data:
+        if not self.open or not data or len(self.pending) >= MOST_PENDING:
             return None
         if time.monotonic() >= self.until:
             self.until = self._renew()

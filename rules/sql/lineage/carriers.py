@@ -22,6 +22,14 @@ CARRIERS: Final = words(
     pg_typeof pg_column_size
     """
 )
+# how many of their first arguments may come from masked columns: by the others they fail, or give NULL, which nobody hides
+CARRIED_ARGUMENTS: Final = {
+    **dict.fromkeys(("substring", "substr", "left", "right", "lag", "lead", "array_length", "length", "varchar", "text", "bpchar"), 1),
+    **dict.fromkeys(("overlay", "split_part"), 2),
+}
+# with these a second argument may fail because of what the first is: too long for a length, not of an encoding
+ALONE: Final = frozenset({"length", "varchar", "text", "bpchar"})
+SUBSCRIPTS: Final = frozenset({"->", "->>", "#>", "#>>"})  # NULL where there is no such member
 CARRYING_OPERATORS: Final = frozenset({"||", "->", "->>", "#>", "#>>"})
 TEXT_TYPES: Final = frozenset({"text", "varchar", "bpchar", "char", "name", "citext"})
 LITERAL_TYPES: Final = TEXT_TYPES | words(

@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from rules.sql.functions import catalog
-from rules.sql.lineage.carriers import CARRIERS, CARRYING_OPERATORS, LEAKING_FUNCTIONS, LITERAL_TYPES, ROW_RETURNING, TEXT_TYPES
+from rules.sql.functions import DANGEROUS, READS_ANYTHING, catalog
+from rules.sql.lineage.carriers import (
+    ALONE,
+    CARRIED_ARGUMENTS,
+    CARRIERS,
+    CARRYING_OPERATORS,
+    LEAKING_FUNCTIONS,
+    ROW_RETURNING,
+    SUBSCRIPTS,
+    TEXT_TYPES,
+)
+from rules.sql.lineage.literals import is_integer, is_literal, is_whole_text, names_of
 from rules.sql.lineage.model import (
     ANYTHING,
     DERIVED,
@@ -30,7 +40,8 @@ from rules.sql.lineage.scopes import SYSTEM_COLUMNS, Scope
 
 type Node = Mapping[str, Any]
 
-MAX_VISITS: Final = 200_000  # nodes looked at for one statement; nested recursive CTEs multiply
+MAX_VISITS: Final = 200_000  # nodes looked at for one statement
+MAX_COLUMNS: Final = 10_000  # of one item of FROM, or one target list; the server takes 1,664 in a target list
 
 
 class TooLarge(ValueError):
@@ -40,13 +51,14 @@ class TooLarge(ValueError):
 class Expressions:
     """Reads expressions of one statement; `uses` and `relations` are collected on the way."""
 
-    def __init__(self, schema: Schema, path: tuple[str, ...] | None, *, settled: bool = False) -> None:
+    def __init__(self, schema: Schema, path: tuple[str, ...] | None, *, settled: bool = False, size: int = MAX_VISITS) -> None:
+        """`size` is that of the text, in bytes: nested recursive CTEs are read again and again, which a short text must not use."""
         self.schema = schema
         self.path = path
         self.settled = settled
         self.uses: set[Use] = set()
         self.relations: set[int] = set()
-        self.visits = 0
+        self.visits = min(2_000 + 4 * size, MAX_VISITS)  # that are left
 
     def find(self, schema: str, name: str) -> Sequence[Relation]:
         """The relations that a name may stand for."""
@@ -86,7 +98,7 @@ class Expressions:
 
     def _guessed(self, name: str, fields: Node, scope: Scope) -> Flow | None:
         """The column of `column = literal` and `column IN (literals)`; None when it is something else, or not a column's own value."""
-        if name != "A_Expr" or _names(fields.get("name")) != ("=",) or "=" in self.schema.operators:
+        if name != "A_Expr" or names_of(fields.get("name")) != ("=",) or "=" in self.schema.operators:
             return None
         column, other = fields.get("lexpr", {}), fields.get("rexpr", {})
         if fields.get("kind") == "AEXPR_IN":
@@ -96,7 +108,7 @@ class Expressions:
             guesses = (other,)
         else:
             return None
-        if "ColumnRef" not in column or not all(_is_literal(guess) for guess in guesses):
+        if "ColumnRef" not in column or not all(is_literal(guess) for guess in guesses):
             return None
         flow = self.flow(column, scope)
         return None if DERIVED in flow or ANYTHING in flow else flow
@@ -107,9 +119,9 @@ class Expressions:
         return union([self.flow(node, scope) for node in nodes])
 
     def visit(self) -> None:
-        self.visits += 1
-        if self.visits > MAX_VISITS:
-            raise TooLarge(f"more than {MAX_VISITS} steps")
+        self.visits -= 1
+        if self.visits < 0:
+            raise TooLarge("it repeats too much")
 
     def flow(self, node: Any, scope: Scope) -> Flow:
         """What the value of an expression node (`{kind: fields}`, or a list of them) may have been made from."""
@@ -122,7 +134,7 @@ class Expressions:
         read = _READERS.get(kind) if len(node) == 1 else None
         if read is not None:
             flow = read(self, node[kind], scope)
-            return flow if kind in _DIRECT or (kind == "TypeCast" and _is_whole_text(node[kind])) else derived(flow)
+            return flow if kind in _DIRECT or (kind == "TypeCast" and is_whole_text(node[kind])) else derived(flow)
         flow = derived(self._inside(node, scope))
         self.use("compute", flow, kind)
         return flow
@@ -164,7 +176,7 @@ class Expressions:
         if star:
             return source.whole
         name = names[-1]
-        if source.certainly_has(name) or (source.column(name) is not None and name not in self.schema.functions):
+        if source.certainly_has(name) or (source.column(name) is not None and not self._may_call(name)):
             return source.column(name) or NOTHING
         if name in SYSTEM_COLUMNS:
             return NOTHING
@@ -179,7 +191,7 @@ class Expressions:
         flow = self.flow(fields.get("arg"), scope)
         if flow:
             kind = fields.get("typeName", {})
-            if _names(kind.get("names"))[-1:] == () or _names(kind.get("names"))[-1] not in TEXT_TYPES or kind.get("arrayBounds"):
+            if names_of(kind.get("names"))[-1:] == () or names_of(kind.get("names"))[-1] not in TEXT_TYPES or kind.get("arrayBounds"):
                 self.use("compute", flow, "a cast")
         return flow
 
@@ -187,11 +199,23 @@ class Expressions:
         flow = self.flow(fields.get("arg"), scope)
         for part in fields.get("indirection", ()):
             if "A_Indices" in part:
-                flow |= self.flows(part["A_Indices"].values(), scope)
+                index = self.flows(part["A_Indices"].values(), scope)
+                self.use("compute", index, "a subscript")  # NULL where there is no such element
+                flow |= index
             elif "String" in part:
                 name = part["String"].get("sval", "")
-                if name in self.schema.functions:  # `(x).f` calls f(x) where x has no such field
+                if self._may_call(name) or (flow and name in catalog().functions):  # `(x).f` calls f(x) where x has no such field
                     flow |= self._called((name,), flow)
+        return flow
+
+    def _may_call(self, name: str) -> bool:
+        """Whether a field's name may be that of a function which reads more than its argument."""
+        return name in self.schema.functions or name in DANGEROUS or name in LEAKING_FUNCTIONS
+
+    def _json_object(self, fields: Node, scope: Scope) -> Flow:
+        flow = self._children(fields, scope)
+        if fields.get("unique"):
+            self.use("compute", flow, "unique keys")  # it fails where two are the same
         return flow
 
     def _list(self, fields: Node, scope: Scope) -> Flow:
@@ -206,15 +230,26 @@ class Expressions:
             self.use("guess", guessed)
             return guessed
         flow = self.flow(fields.get("lexpr"), scope) | self.flow(fields.get("rexpr"), scope)
-        name = _names(fields.get("name"))
+        name = names_of(fields.get("name"))
         operator = name[-1] if name else ""
         if operator in self.schema.operators or (len(name) > 1 and name[0] != "pg_catalog") or not self._known_operator(fields, operator):
             self.use("compute", flow, f"operator {operator}")
             return flow | self.unknown_code()
         if fields.get("kind") == "AEXPR_OP" and operator in CARRYING_OPERATORS:
+            if operator in SUBSCRIPTS:
+                self._member(fields, scope)
             return flow
         self.use("compute", flow, f"operator {operator}")
         return flow
+
+    def _member(self, fields: Node, scope: Scope) -> None:
+        """`document -> key`: that it is NULL tells whether the key is there. Of a column's own value that is a guess of the caller's."""
+        self.use("compute", self.flow(fields.get("rexpr"), scope), "a key")
+        document = fields.get("lexpr", {})
+        if SUBSCRIPTS.intersection(names_of(document.get("A_Expr", {}).get("name"))):
+            return  # told where the first key is taken
+        flow = self.flow(document, scope)
+        self.use("guess" if "ColumnRef" in document and DERIVED not in flow else "compute", flow, "a key")
 
     def _known_operator(self, fields: Node, operator: str) -> bool:
         return fields.get("kind") not in ("AEXPR_OP", "AEXPR_OP_ANY", "AEXPR_OP_ALL") or operator in catalog().operators
@@ -240,20 +275,36 @@ class Expressions:
         return carried
 
     def _function(self, fields: Node, scope: Scope) -> Flow:
-        arguments = self.flows(fields.get("args", ()), scope)
+        each = [self.flow(argument, scope) for argument in fields.get("args", ())]
+        arguments = union(each)
+        if arguments:
+            self._told(names_of(fields.get("funcname"))[-1:], fields.get("args", ()), each)
         if fields.get("agg_distinct"):
             self.use("group", arguments, "DISTINCT")
         within = self.order(fields.get("agg_order", ()), scope)
         flow = arguments | (within if fields.get("agg_within_group") else NOTHING)
         self.condition(fields.get("agg_filter"), scope)
         self.window(fields.get("over"), scope)
-        return self._called(_names(fields.get("funcname")), flow)
+        return self._called(names_of(fields.get("funcname")), flow)
+
+    def _told(self, name: Sequence[str], arguments: Sequence[Node], flows: Sequence[Flow]) -> None:
+        """A function that carries its first arguments along may fail, or give NULL, because of the others."""
+        function = name[0] if name else ""
+        carried = CARRIED_ARGUMENTS.get(function)
+        if carried is None or len(arguments) < 2:
+            return
+        if function in ALONE or any("NamedArgExpr" in argument for argument in arguments):
+            carried = 0
+        if function == "substring" and not all(is_integer(argument) for argument in arguments[1:]):
+            carried = 0  # `substring(secret from '^a')` is NULL where the pattern does not match
+        self.use("compute", union(flows[carried:]), f"function {function}")
 
     def _called(self, name: Sequence[str], arguments: Flow) -> Flow:
         function = name[-1] if name else ""
         built_in = len(name) == 1 or name[0] == "pg_catalog"
         if not built_in or (len(name) == 1 and function in self.schema.functions) or not is_known(function):
-            self.use("code", arguments, f"function {function}")
+            # what runs a text of the caller's may fail because of any value, as DO may
+            self.use("code", UNKNOWN_FLOW if function in READS_ANYTHING else arguments, f"function {function}")
             return arguments | self.unknown_code()
         if function in ROW_RETURNING:
             self.use("rows", arguments, f"function {function}")
@@ -302,34 +353,6 @@ def is_known(function: str) -> bool:
     return function in CARRIERS or any(known.is_harmless(function, count) for count in (0, 1, 2, 3, 4, 5, 6))
 
 
-def names_of(nodes: Any) -> tuple[str, ...]:
-    """A list of String nodes as text."""
-    return tuple(node["String"].get("sval", "") for node in nodes or () if "String" in node)
-
-
-_names: Final = names_of
-
-
-def _is_literal(node: Node) -> bool:
-    if "TypeCast" in node:
-        cast = node["TypeCast"]
-        names = _names(cast.get("typeName", {}).get("names"))
-        return bool(names) and names[-1] in LITERAL_TYPES and names[:-1] in ((), ("pg_catalog",)) and _is_literal(cast.get("arg", {}))
-    return "A_Const" in node or "ParamRef" in node
-
-
-def _is_whole_text(cast: Node) -> bool:
-    """A cast to text that cuts nothing off: the value in other words."""
-    kind = cast.get("typeName", {})
-    names = _names(kind.get("names"))
-    return (
-        names[-1:] in (("text",), ("varchar",))
-        and names[:-1] in ((), ("pg_catalog",))
-        and not kind.get("typmods")
-        and not kind.get("arrayBounds")
-    )
-
-
 type _Reader = Callable[[Expressions, Any, Scope], Flow]
 
 _DIRECT: Final = frozenset({"ColumnRef", "SubLink", "List", "ResTarget", "CollateClause"})  # what hands the value itself on
@@ -344,12 +367,14 @@ _READERS: Final[Mapping[str, _Reader]] = {
     **dict.fromkeys(
         (
             *("CoalesceExpr", "MinMaxExpr", "RowExpr", "A_ArrayExpr", "CollateClause", "NamedArgExpr", "NullTest", "BooleanTest"),
-            *("MultiAssignRef", "JsonObjectConstructor", "JsonArrayConstructor", "JsonKeyValue", "JsonValueExpr", "JsonOutput"),
-            *("ResTarget", "JsonObjectAgg", "JsonArrayAgg", "JsonAggConstructor"),
+            *("MultiAssignRef", "JsonArrayConstructor", "JsonKeyValue", "JsonValueExpr", "JsonOutput"),
+            *("ResTarget", "JsonArrayAgg", "JsonAggConstructor"),
         ),
         Expressions._children,
     ),
     "ColumnRef": Expressions._column,
+    "JsonObjectConstructor": Expressions._json_object,
+    "JsonObjectAgg": Expressions._json_object,
     "TypeCast": Expressions._cast,
     "A_Indirection": Expressions._indirection,
     "List": Expressions._list,

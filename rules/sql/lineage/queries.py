@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from rules.sql.functions import catalog
-from rules.sql.lineage.expressions import Expressions, Node, names_of
+from rules.sql.lineage.expressions import MAX_COLUMNS, Expressions, Node, TooLarge
+from rules.sql.lineage.literals import names_of
 from rules.sql.lineage.model import (
     NOTHING,
     SYSTEM_SCHEMAS,
@@ -123,6 +124,8 @@ class Queries(Expressions):
                 if source.rest is not None:
                     exact = False
                     outputs.append(Output("", source.rest))
+            if len(outputs) > MAX_COLUMNS:
+                raise TooLarge("it has too many columns")
         return outputs, exact
 
     def _starred(self, value: Node, scope: Scope) -> Sequence[Source] | None:
@@ -272,6 +275,8 @@ class Queries(Expressions):
         shared = [Output(name, _of(left, name) | _of(right, name), True) for name in merged]
         for column in shared:
             self.use("join", column.flow, "USING")
+        if len(left.columns) + len(right.columns) > MAX_COLUMNS:
+            raise TooLarge("it joins too many columns")
         others = [column for side in (left, right) for column in side.columns if column.name not in merged]
         joined = Source((*shared, *others), None if certain else left.whole | right.whole)
         if fields.get("join_using_alias"):

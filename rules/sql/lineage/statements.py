@@ -9,7 +9,8 @@ from typing import Any, Final
 from rules.sql import bounds
 from rules.sql.functions import words
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
-from rules.sql.lineage.expressions import Node, TooLarge, is_known, names_of
+from rules.sql.lineage.expressions import Node, TooLarge, is_known
+from rules.sql.lineage.literals import names_of
 from rules.sql.lineage.model import NOTHING, UNKNOWN_FLOW, UNKNOWN_RELATION, Lineage, Output, Schema, derived, union
 from rules.sql.lineage.queries import Outputs, Queries
 from rules.sql.lineage.scopes import Scope, Source
@@ -50,14 +51,18 @@ def lineage_of_text(text: bytes, context: Context) -> tuple[Lineage, ...]:
     """One for each statement of `text`; a single unknown one where it cannot be read."""
     try:
         bounds.measure(text)
-        return tuple(lineage(node, context) for node in parse(text))
+        statements = parse(text)
+        return tuple(lineage(node, context, len(text) // len(statements)) for node in statements)
     except (bounds.Exceeded, SyntaxRefused, LibraryMissing) as error:
         return (Lineage.unknown(str(error)),)
 
 
-def lineage(statement: Node, context: Context) -> Lineage:
-    """The lineage of one statement, `{kind: fields}` as libpg_query gives it. Never raises: what cannot be told is unknown."""
-    reader = _Statements(context)
+def lineage(statement: Node, context: Context, size: int) -> Lineage:
+    """The lineage of one statement, `{kind: fields}` as libpg_query gives it, of `size` bytes of text.
+
+    Never raises: what cannot be told is unknown.
+    """
+    reader = _Statements(context, size)
     try:
         found = reader.statement(statement)
     except TooLarge as error:
@@ -72,8 +77,8 @@ def lineage(statement: Node, context: Context) -> Lineage:
 class _Statements(Queries):
     """Reads one statement."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context.schema, context.path, settled=context.settled)
+    def __init__(self, context: Context, size: int) -> None:
+        super().__init__(context.schema, context.path, settled=context.settled, size=size)
         self.context = context
         self.writes = False
 

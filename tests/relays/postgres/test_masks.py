@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from relays.postgres.catalog import BadCatalog, Catalog
 from relays.postgres.codec import Column, Report
 from relays.postgres.masks import Judged, SessionMasks
+from relays.postgres.statements import CACHED_TEXT, Readings, read
 from rules.model import Mask
 from rules.sql.session import Prepared, SessionState
 
@@ -142,3 +144,22 @@ def test_nothing_masked_costs_nothing(masks: SessionMasks) -> None:
     judged = judge(masks, "SELECT tag FROM tags", (Mask("other", columns=("nowhere.nothing",)),))
     assert judged.rows(0, (TAG,)) is None
     assert Catalog.of_row(row(CATALOG)).types[20000, 2] == 25
+
+
+def test_what_a_session_remembers_is_bounded_by_bytes(masks: SessionMasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by their number alone: a thousand long texts were some hundred megabytes of everybody's."""
+    state = SessionState(database="shop")
+    one = read(b"SELECT 1", state)
+    readings = Readings()
+    texts = [b"%d" % number + b"x" * 10_000 for number in range(2 * CACHED_TEXT // 10_000)]
+    for text in texts:
+        readings.keep(replace(one, text=text))
+    assert CACHED_TEXT // 10_000 - 2 < len(readings) < CACHED_TEXT // 10_000 + 1
+    assert readings.get(texts[0], state) is None
+    assert readings.get(texts[-1], state) is not None
+    monkeypatch.setattr("relays.postgres.masks._CACHED_SIZE", 2_000)
+    for number in range(40):
+        judge(masks, f"SELECT {number}, 1, 2, 3, 4, 5")
+        assert 0 < len(masks._read) < 20
+    masks.forget()
+    assert not masks._read_size

@@ -95,6 +95,7 @@ async def test_what_is_held_when_its_session_ends_is_recorded(postgres: Postgres
         key = next(codec.BackendKeyData.parse(body) for kind, body in await until(reader, "Z") if kind == "K")
         writer.write(codec.Query(b"DELETE FROM orders -- never decided").build())
         approval = await world.pending()
+        await until(reader, "N")  # the row is there a moment before it is told and recorded
         if how == "cancels":
             await cancel(world, key.pid, key.secret)
             await until(reader, "Z")

@@ -140,6 +140,18 @@ def test_what_is_beyond_the_bounds_is_unknown() -> None:
         assert found.reason
 
 
+def test_a_short_text_is_not_read_again_and_again() -> None:
+    """Some seconds of every session's time, for a kilobyte of one client's: a recursive query is read until it carries no more."""
+    text = "SELECT 1 AS a"
+    for _ in range(12):
+        text = f"WITH RECURSIVE r AS (({text}) UNION SELECT a FROM r) SELECT a FROM r"
+    wide = f"SELECT {', '.join(['*'] * 2000)} FROM people a, people b"
+    for sql, reason in ((text, "repeats too much"), (wide, "too many columns")):
+        (found,) = lineage_of_text(sql.encode(), Context(SCHEMA))
+        assert found.shape == "unknown"
+        assert reason in found.reason
+
+
 def test_nested_recursion_ends() -> None:
     query = "SELECT secret, name, id::text FROM people"
     for level in range(12):
@@ -171,4 +183,4 @@ TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dict
 @settings(max_examples=200, deadline=None)
 @given(TREES)
 def test_a_tree_of_any_form_gives_a_lineage(tree: object) -> None:
-    assert isinstance(lineage(tree if isinstance(tree, dict) else {"SelectStmt": tree}, CONTEXT), Lineage)
+    assert isinstance(lineage(tree if isinstance(tree, dict) else {"SelectStmt": tree}, CONTEXT, 1_000), Lineage)

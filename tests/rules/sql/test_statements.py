@@ -294,6 +294,22 @@ select pg_sleep(10) | select | read sleep | |
 select "pg_sleep"(1), PG_SLEEP(1), pg_catalog.pg_sleep(1) | select | read sleep | |
 select U&"pg\\005fsleep"(1) | select | read sleep | |
 select pg_read_file('/etc/passwd') | select | read server_file_read | |
+select ('/etc/passwd').pg_read_file | select | read server_file_read | |
+select (c.name).pg_read_file from customers c | select | read server_file_read | public.customers |
+select (x).pg_sleep from (select 5::float8 x) q | select | read sleep | |
+select ((array['/etc/passwd'])[1]).pg_read_file | select | read server_file_read | |
+select x.pg_read_file from unnest(array['/etc/passwd']) x | select | read server_file_read | |
+select pg_read_file.pg_read_file from unnest(array['/etc/passwd']) pg_read_file(y) | select | read server_file_read | |
+select unnest.pg_read_file from unnest(array['/etc/passwd']) | select | read server_file_read | |
+select "text".pg_read_file from cast('/etc/passwd' as text) | select | read server_file_read | |
+select (5).delete_customer | select | read calls_unknown_function | |
+select ($1).delete_customer | select | read calls_unknown_function | |
+select (id).delete_customer from customers id | select | read calls_unknown_function | public.customers |
+select x.delete_customer from generate_series(1, 5) x | select | read calls_unknown_function | |
+select (customers).email, (5).abs from customers | select | read | public.customers |
+select e.key, e.value, (json_each('{}')).key, x.x from json_each('{}') e, generate_series(1, 5) x | select | read | |
+select e.a, e.b from json_to_recordset('[]') as e(a int, b int) | select | read | |
+select (address).city from customers | select | read calls_unknown_function | public.customers |
 select * from pg_ls_dir('.') | select | read server_file_read | |
 select pg_stat_file('x') | select | read server_file_read | |
 select lo_export(1, '/tmp/x') | select | read large_object server_file_write | |

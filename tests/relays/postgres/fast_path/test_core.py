@@ -383,6 +383,16 @@ def test_what_is_known_is_bounded(module: ModuleType) -> None:
 
 
 @both
+def test_what_is_not_answered_is_bounded(module: ModuleType) -> None:
+    session = Session(module)
+    assert session.core.client(query(TEXT) * (twin.MOST_PENDING - 1)) is not None
+    assert session.core.client(query(TEXT)) is not None
+    assert session.core.client(query(TEXT)) is None
+    assert session.core.server(ANSWER) == ANSWER
+    assert session.core.client(query(TEXT)) is not None
+
+
+@both
 def test_a_full_record_is_told(module: ModuleType) -> None:
     session = Session(module)
     data = query(TEXT) * 100
