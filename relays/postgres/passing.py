@@ -193,6 +193,8 @@ class Passing(Extended):
             return  # nothing that is learned now would be found again
         if bool(decision.masks) != (reply.judged is not None) or (reply.judged is not None and reply.judged.masking.by_form):
             return  # detectors and paths have to see every value
+        if reply.judged is not None and reply.judged.masking is not self.masks.masking(decision.masks):
+            return  # it was masked by the rules of its Bind; these have changed since
         if reply.kind == "Q":
             self._learn_query(core, reply, Learned(reading, decision, reply.judged))
         elif reply.portal is not None:

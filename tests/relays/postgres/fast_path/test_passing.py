@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relays.postgres import codec
+from relays.postgres.masks import Judged
+from rules.model import Mask
 from tests.relays.postgres.fast_path.server import DESCRIPTION, DONE, ERROR, ROW, Server
 from tests.relays.postgres.harness import Line
 
@@ -117,6 +120,21 @@ def test_new_rules_are_asked(line: Line) -> None:
     line.relay._core.until = 0.0  # as the permit's end does
     assert say(line, query(b"SELECT 1"))[0] == "n"
     assert say(line, query(b"SELECT 1"))[0] == "p"
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_only_what_was_masked_by_the_rules_in_force_is_learned(line: Line, same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules may change between a statement's Bind, which says how its answer is masked, and the end of the answer."""
+    relay, answered, learned = line.relay, [], []
+    relay.replies.learned = answered.append
+    say(line, query(b"SELECT 1"))
+    (reply,) = answered
+    masks, other = (Mask("hide", columns=("public.t.a",)),), (Mask("hide", columns=("public.t.b",)),)
+    monkeypatch.setattr(reply.reading, "known", replace(reply.reading.known, masks=masks))
+    monkeypatch.setattr(reply, "judged", Judged(relay.masks.masking(masks if same else other), (), None))
+    monkeypatch.setattr(type(relay), "_learn_query", lambda *given: learned.append(given[2]))
+    type(relay)._learn_reply(relay, reply)
+    assert bool(learned) is same
 
 
 def test_another_state_of_the_session_is_asked(line: Line) -> None:
