@@ -233,9 +233,7 @@ class _Commands(Judge):
         if basename(name) == "xargs":
             inner = replace(inner, stdin="null", text=None)
         for command in found.commands:
-            reads = Word("", None, frozenset({"expansion"}))
-            given = (*command, reads) if basename(name) == "xargs" else command
-            self._add(reader, [], inner, given)
+            self._add(reader, [], inner, command)
         shell = found.shell
         if found.text is not None:
             bash = context.bash if not shell else SHELLS[shell]

@@ -45,7 +45,7 @@ WRAPPERS: Final[Mapping[str, Wrapper]] = {
     "setsid": Wrapper("cfw", "", _words("--ctty --fork --wait")),
     "stdbuf": Wrapper("", "ioe", long_values=_words("--input --output --error")),
     "timeout": Wrapper("fpv", "ks", _words("--foreground --preserve-status --verbose"), _words("--kill-after --signal"), operands=1),
-    "time": Wrapper("apvV", "fo", _words("--append --portability --verbose"), _words("--format --output")),
+    "time": Wrapper("pvV", "f", _words("--portability --verbose"), _words("--format")),  # its -o writes a file
     "coproc": Wrapper(facets=_words("wrapper background")),
     "command": Wrapper("p"),
     "builtin": Wrapper(),
@@ -69,7 +69,10 @@ OPAQUE: Final = _words(
     dbus-run-session xvfb-run rlwrap faketime torsocks proxychains proxychains4 start-stop-daemon daemonize runsv at batch crontab
     screen tmux byobu lxc-attach agetty setuidgid s6-setuidgid gosu su-exec tini dumb-init catchsegv sudoedit visudo logsave choom
     uidmap ssh-agent aoss eatmydata direnv nix-shell conda-run pipx npx bunx uvx make gmake ninja vi vim nvim view ex ed emacs
-    nano less more man mysql psql sqlite3"""
+    nano less more man mysql psql sqlite3 run-parts systemd-cat systemd-inhibit systemd-nspawn systemd-socket-activate chronic ifne pee
+    envdir envuidgid softlimit setlock dc m4 gnuplot octave julia guile racket sbcl clisp ocaml ghc ipython ipython3 micropython irb jruby
+    iex emacsclient vimdiff rvim rview gvim evim vimtutor joe pico mc mcedit most pg zless zmore bzless xzless mail mailx rake ant mvn
+    gradle cmake scons meson ldd rpm dpkg cpio busctl gdbus dbus-send git-shell sudo_logsrvd logrotate debugfs"""
 )
 # reach the network by what they are for
 NETWORK: Final = _words(
@@ -118,8 +121,9 @@ CONTAINER_RUNS: Final = _words("exec run debug create compose build buildx plugi
 # options by which a program runs another one, or reads what makes it do so
 RUNNING_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "git": ("-c", "-O", "-x", "-p", "--paginate", "--config-env", "--exec-path", "--exec", "--upload-pack", "--receive-pack", "--ext-diff",
-            "--open-files-in-pager", "--config", "--git-dir", "--work-tree"),
-    "tar": ("-I", "-F", "--checkpoint-action", "--to-command", "--use-compress-program", "--rsh-command", "--rmt-command", "--info-script",
+            "--open-files-in-pager", "--config", "--git-dir", "--work-tree", "foreach", "bisect", "filter-branch", "difftool", "mergetool",
+            "for-each-repo", "hook", "send-email", "instaweb", "--extcmd", "--tree-filter", "--upload-archive"),
+    "tar": ("-I", "-F", "-T", "--files-from", "--checkpoint-action", "--to-command", "--use-compress-program", "--rsh-command", "--rmt-command", "--info-script",
             "--new-volume-script"),
     "rsync": ("-e", "--rsh", "--rsync-path", "--daemon", "--config", "-M", "--remote-option"),
     "scp": ("-S", "-o", "-F", "-D"),
