@@ -481,7 +481,7 @@ def _names(name: str, words: Words) -> Runs:
         text = word.value
         if text is None:
             return Runs(facets | {"eval"}, reason=f"`{name}`: an expansion decides what it sets")
-        if re.fullmatch(r"-[rsxgp]+|[0-9]+|%[0-9]*", text) and not (name == "read" and "p" in text):
+        if re.fullmatch(r"-[rsxgp]+|[0-9]+|%[0-9]*", text) and not (name in ("read", "wait") and "p" in text):
             continue
         if not _IDENTIFIER.fullmatch(text):
             return Runs(facets | {"eval"}, reason=f"`{name}`: its words are not read")
