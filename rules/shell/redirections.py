@@ -68,7 +68,11 @@ def file_redirection(node: Node, source: bytes, holes: Holes) -> Redirection:
     facets = frozenset({"redirect"})
     if target.value.startswith(_DEVICES) or "/dev/tcp" in target.value or "/dev/udp" in target.value:
         facets |= {"network"}
-    if b">" in operator and _KERNEL.match(path := posixpath.normpath(target.value).replace("//", "/")) and not _PLAIN_DEVICE.fullmatch(path):
+    if (
+        b">" in operator
+        and _KERNEL.match(path := posixpath.normpath(target.value).replace("//", "/"))
+        and not _PLAIN_DEVICE.fullmatch(path)
+    ):
         facets |= {"device"}
     stdin = "file" if reads or (descriptor == b"0") else ""
     return Redirection(facets, stdin, words=tuple(behind))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from typing import Final
 
+from rules.shell.options import runs_of_find, runs_of_options, runs_of_sed
 from rules.shell.programs import (
     CHANGES_MEANING,
     CODE_FIRST,
@@ -28,49 +27,17 @@ from rules.shell.programs import (
     WRAPPERS,
     Wrapper,
 )
-from rules.shell.transfers import transfer_of
+from rules.shell.runs import NOTHING, Runs, Words, known
 from rules.shell.words import Misread, Word
-
-type Words = Sequence[Word]
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MEANINGFUL: Final = re.compile(MEANINGFUL)
 _VERSIONED: Final = re.compile(r"(python|pypy|perl|ruby|node|php|lua|tclsh|java)[0-9.]*")
 _KEYWORDS: Final = frozenset({"time", "coproc"})
 _SET: Final = re.compile(r"--|-[efux]+|-[efux]*o|\+[efux]+|errexit|pipefail|nounset|xtrace")
-_FIND_RUNS: Final = frozenset({"-exec", "-execdir", "-ok", "-okdir"})
-_FIND_VALUES: Final = frozenset(
-    """-name -iname -path -ipath -wholename -iwholename -regex -iregex -lname -ilname -type -xtype -size -perm -user -group -uid -gid -mtime
-    -mmin -ctime -cmin -atime -amin -newer -anewer -cnewer -newermt -samefile -inum -links -maxdepth -mindepth -fstype -printf""".split()
-)
-_FIND_GLOB: Final = re.compile(r"[A-Za-z0-9_.*?/-]+")
-# options whose next word is theirs, whatever it is
-_VALUES_OF: Final[Mapping[str, frozenset[str]]] = {
-    "git": frozenset({"-m", "--message", "-C", "-n", "--author", "--since", "--until", "--grep"}),
-    "tar": frozenset({"-f", "-C", "--file", "--directory", "-czf", "-cf", "-xf", "-xzf", "-tf", "-tzf", "-cJf", "-xJf", "-cjf", "-xjf"}),
-    "curl": frozenset({"-o", "-d", "-H", "-u", "-X", "-A", "-b", "-F", "-T", "--data", "--header", "--output", "--user", "--url"}),
-    "wget": frozenset({"-O", "-P", "--header"}),
-    "sort": frozenset({"-k", "-t", "-o"}),
-}
-_ELSEWHERE: Final = re.compile(r"(?:-[A-Za-z]*f|--file=)?[^/=-][^/=]*:")
 _DEVICE: Final = re.compile(r"/(?:dev|proc)/.*")
 _CHANNEL: Final = frozenset({"/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/proc/thread-self/fd/0"})
 _INFORMS: Final = frozenset({"--version", "--help"})
-
-
-@dataclass(frozen=True, slots=True)
-class Runs:
-    """What a simple command runs besides itself. `reason` says what is not known of it."""
-
-    facets: frozenset[str] = frozenset()
-    commands: tuple[tuple[Word, ...], ...] = ()  # found in its words
-    text: str | None = None  # given to a shell to read
-    shell: str = ""  # which one; "" = the same
-    code_from_input: bool = False  # it runs what it reads from standard input
-    reason: str = ""
-
-
-_NOTHING: Final = Runs()
 
 
 def basename(program: str) -> str:
@@ -118,22 +85,16 @@ def _runs(name: str, words: Words) -> Runs:
     if name in CONTAINERS and any(word.value is None or word.value in CONTAINER_RUNS for word in words[1:]):
         return Runs(frozenset({"wrapper"}), reason=f"`{name}` may run commands that are not read")
     if name in RUNNING_OPTIONS:
-        return _optioned(name, words)
+        return runs_of_options(name, words)
     if name in ("sed", "gsed"):
-        return _sed(words)
+        return runs_of_sed(words)
     if name == "find":
-        return _find(words)
+        return runs_of_find(words)
     if name in ("eval", "trap"):
         return _evaluated(name, words)
     if name in CHANGES_MEANING:
         return Runs(frozenset({"eval"}), reason=CHANGES_MEANING[name])
     return _builtin(name, words)
-
-
-def _known(word: Word) -> str:
-    if word.value is None:
-        raise Misread("an expansion decides which command or option this is")
-    return word.value
 
 
 # --- wrappers
@@ -154,12 +115,12 @@ def _wrapped(name: str, wrapper: Wrapper, words: Words) -> Runs:
             at += 1
     inner = tuple(words[at + wrapper.operands :])
     for word in words[at : at + wrapper.operands]:
-        _known(word)
+        known(word)
     if not inner:
         if name in ("sudo", "doas", "chroot"):
             raise Misread("it names no command")
         return Runs(facets)
-    program = _known(inner[0])
+    program = known(inner[0])
     if name in _KEYWORDS and (program in RESERVED or program.startswith(("(", "{"))) and not inner[0].quoted:
         raise Misread("a compound command behind a keyword")
     if name == "coproc" and len(inner) > 1 and inner[1].raw in RESERVED:
@@ -220,7 +181,7 @@ def _after_options(wrapper: Wrapper, words: Words) -> int:
     while at < len(words):
         if words[at].value is None and words[at].one and not words[at].may_be_option:
             break
-        option = _known(words[at])
+        option = known(words[at])
         if option == "--":
             return at + 1
         if not option.startswith("-") or option == "-":
@@ -251,103 +212,6 @@ def _takes_next(wrapper: Wrapper, option: str) -> int:
     return 0
 
 
-def _find(words: Words) -> Runs:
-    """`find -exec command … ;` or `+`. An expansion may be any of them."""
-    commands = []
-    at = 1
-    while at < len(words):
-        value = words[at].value
-        at += 1
-        if value not in _FIND_RUNS:
-            continue
-        start = at
-        while at < len(words) and words[at].value != ";" and not (words[at].value == "+" and words[at - 1].value == "{}"):
-            at += 1
-        if at == len(words) or at == start:
-            raise Misread("the end of its -exec was not found")
-        command = tuple(words[start:at])
-        if "{}" in _known(command[0]):
-            raise Misread("its files decide which command this is")
-        commands.append(tuple(_found_file(word) for word in command))
-    reason = ""
-    if any(_may_run(words, index) for index in range(1, len(words))):
-        reason = "`find`: an expansion decides what it does with what it finds"
-    if reason and not commands:
-        raise Misread(reason.partition(": ")[2])
-    if commands and any((word.value or "").startswith("-files0-from") for word in words):
-        reason = "`find`: its files may be options of the command"
-    return Runs(frozenset({"wrapper"}) if commands else frozenset(), tuple(commands), reason=reason)
-
-
-def _may_run(words: Words, index: int) -> bool:
-    """Whether a word that is not known may become an -exec, with what stands behind it."""
-    word = words[index]
-    if word.value is not None or not word.may_be_option or (word.one and words[index - 1].value in _FIND_VALUES):
-        return False
-    if _FIND_GLOB.fullmatch(word.raw):
-        return any(fnmatchcase(option, word.raw) for option in _FIND_RUNS)
-    ends = any(after.value in (";", "+") or (after.value is None and not after.start) for after in words[index + 1 :])
-    return ends or not word.one
-
-
-def _found_file(word: Word) -> Word:
-    """`{}` in a command of find stands for what is found."""
-    if word.value is None or "{}" not in word.value:
-        return word
-    start = word.value.partition("{}")[0] or "/"  # what find names never begins with -
-    return Word(word.raw, None, word.facets | {"expansion"}, word.quoted, start)
-
-
-def _optioned(name: str, words: Words) -> Runs:
-    """A program that runs another one when an option says so. Long options may be abbreviated, short ones stand in clusters."""
-    running = RUNNING_OPTIONS[name]
-    if name == "rsync" and len(words) > 1 and words[1].value == "--server":
-        # here -e tells what the client can do; its other options may read configurations and start daemons
-        known = [word.value for word in words if word.value is not None]
-        return _NOTHING if len(known) == len(words) and transfer_of(known) else Runs(reason="`rsync --server`: its words are not read")
-    for index, word in enumerate(words[1:], 1):
-        text = word.value
-        if text == "--" and name != "ip":
-            break
-        if text is None:
-            if word.may_be_option and not (word.one and words[index - 1].value in _VALUES_OF.get(name, ())):
-                raise Misread("an expansion decides which options it has")
-            text = word.start
-        if name == "tar":
-            text = _tar(index, text)
-        given = text.partition("=")[0]
-        for option in running:
-            if option.startswith("--"):
-                met = len(given) > 2 and option.startswith(given)
-            else:
-                met = text == option or (len(option) == 2 and not text.startswith("--") and text[:1] == "-" and option[1] in text)
-            if met:
-                return Runs(frozenset({"wrapper"}), reason=f"`{name}` may run commands by its option {option}")
-    return _NOTHING
-
-
-def _tar(index: int, text: str) -> str:
-    """The first word of tar holds options, with a dash or without; an archive with a host's name before it is fetched by rsh or ssh."""
-    if _ELSEWHERE.match(text):
-        raise Misread("an archive on another host")
-    return f"-{text}" if index == 1 and not text.startswith("-") else text
-
-
-_SED: Final = re.compile(r"(?:[0-9]+|\$)?(?:,(?:[0-9]+|\$))?[pdq=]|s([/|,#@])(?:(?!\1)[^\\\n]|\\.)*\1(?:(?!\1)[^\\\n]|\\.)*\1[gpI0-9]*")
-
-
-def _sed(words: Words) -> Runs:
-    """GNU sed runs commands by `e` and writes files by `w`: scripts but the plainest are code."""
-    for index, word in enumerate(words[1:], 1):
-        if word.value is None or not word.value.startswith("-"):
-            # options may stand behind the script and its files as well
-            plain = word.value is not None and _SED.fullmatch(word.value) and not any(after.may_be_option for after in words[index + 1 :])
-            return _NOTHING if plain else Runs(frozenset({"interpreter", "eval"}))
-        if word.value not in ("-n", "-E", "-r", "-u", "-s", "--quiet", "--silent", "-e"):
-            break
-    return Runs(frozenset({"interpreter", "eval"}))
-
-
 # --- shells and interpreters
 
 
@@ -358,7 +222,7 @@ def _shell(name: str, words: Words) -> Runs:
     code = stdin = False
     at = 1
     while at < len(words):
-        option = _known(words[at])
+        option = known(words[at])
         if option in _INFORMS and not code:
             return Runs(facets)
         if option in ("--", "-"):
@@ -375,16 +239,16 @@ def _shell(name: str, words: Words) -> Runs:
         code, stdin = code or "c" in letters, stdin or "s" in letters
         if letters.endswith("o"):
             if at < len(words):
-                _known(words[at])
+                known(words[at])
             at += 1  # the name of a shell option
     if code:
         if stdin or at >= len(words):
             raise Misread("its -c is not read")
-        text = _known(words[at])
+        text = known(words[at])
         if reads is None:
             return Runs(facets | {"eval"}, reason=f"the language of `{name}` is not read")
         return Runs(facets | {"wrapper"}, text=text, shell=reads)
-    if stdin or at >= len(words) or _code_from_input(_known(words[at])):
+    if stdin or at >= len(words) or _code_from_input(known(words[at])):
         return Runs(facets | {"stdin"}, code_from_input=True, shell=reads or "?")
     return Runs(facets)
 
@@ -403,7 +267,7 @@ def _interpreted(row: str, words: Words) -> Runs:
     facets = frozenset({"interpreter"})
     codes = CODE_OPTIONS[row]
     for word in words[1:]:
-        option = _known(word)
+        option = known(word)
         if option in _INFORMS:
             return Runs(facets)
         if option == "-":
@@ -431,11 +295,11 @@ def _interpreted(row: str, words: Words) -> Runs:
 def _evaluated(name: str, words: Words) -> Runs:
     facets = frozenset({"eval"})
     if name == "eval":
-        texts = [_known(word) for word in words[1:]]
+        texts = [known(word) for word in words[1:]]
         if texts[:1] == ["--"]:
             texts = texts[1:]
         return Runs(facets, text=" ".join(texts))
-    given = [_known(word) for word in words[1:]]
+    given = [known(word) for word in words[1:]]
     if given[:1] == ["--"]:
         given = given[1:]
     if len(given) < 2 or given[0] in ("", "-"):
@@ -454,7 +318,7 @@ def _builtin(name: str, words: Words) -> Runs:
         return Runs(frozenset({"environment"}), reason="`set`: its words are not read")
     if name in ("test", "["):
         return _test(words)
-    return _NOTHING
+    return NOTHING
 
 
 def _test(words: Words) -> Runs:
@@ -465,7 +329,7 @@ def _test(words: Words) -> Runs:
         after = words[index + 1] if index + 1 < len(words) else None
         if word.value is None and word.may_be_option and after is not None and (after.value is None or "[" in after.value):
             return Runs(reason="`test`: an expansion may evaluate a subscript")
-    return _NOTHING
+    return NOTHING
 
 
 def _names(name: str, words: Words) -> Runs:

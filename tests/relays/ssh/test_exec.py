@@ -283,7 +283,9 @@ async def test_what_a_program_is_told_and_tells_besides_data() -> None:
     assert names(line.to_client()) == ["success", "failure", "failure"]
     for name in (b"xon-xoff", b"eow@openssh.com", b"unheard-of"):
         line.target(codec.CHANNEL_REQUEST, codec.UINT32.pack(upstream) + Request(name, name == b"unheard-of", b"\1").build())
-    ended = Request(b"exit-signal", False, codec.string(b"KILL") + b"\0" + codec.string(b"a secret that no mask sees") + codec.string(b"en"))
+    ended = Request(
+        b"exit-signal", False, codec.string(b"KILL") + b"\0" + codec.string(b"a secret that no mask sees") + codec.string(b"en")
+    )
     line.target(codec.CHANNEL_REQUEST, codec.UINT32.pack(upstream) + ended.build())
     said = line.to_client()
     assert names(said) == ["request xon-xoff", "request eow@openssh.com", "request exit-signal"]

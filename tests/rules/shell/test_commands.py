@@ -344,8 +344,8 @@ def test_shells_that_are_not_read(shell: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "takes"),
-    [("bash", True), ("sh -s", True), ("python3", True), ("python3 -u -", True), ("sudo bash", True), ("a; perl", True), ("bash /dev/stdin", True),
-     ("python3 /dev/./fd/0", True),
+    [("bash", True), ("sh -s", True), ("python3", True), ("python3 -u -", True), ("sudo bash", True), ("a; perl", True),
+     ("bash /dev/stdin", True), ("python3 /dev/./fd/0", True),
      ("bash x", False), ("a | bash", False), ("bash < x", False), ("cat", False), ("bash -c a", False)],
 )  # fmt: skip
 def test_code_from_the_channel(command: str, takes: bool) -> None:

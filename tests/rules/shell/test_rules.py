@@ -69,7 +69,8 @@ def test_the_pack_denies(command: str, rule: str) -> None:
     "command",
     ["rm x", "rm -f /tmp/a b", "rm /etc/x", "mv /etc/x /y", "chmod 644 x", "chmod u+x x", "dd if=a of=b", "systemctl restart x",
      "f() { ls; }; f",
-     "curl x > y", "ls > /dev/stderr", "ls > /dev/shm/x", "cat < /proc/loadavg", "find . -name x", "sudo curl x", "bash x.sh", "ls /", "cat $x", "git pull"],
+     "curl x > y", "ls > /dev/stderr", "ls > /dev/shm/x", "cat < /proc/loadavg", "find . -name x",
+     "sudo curl x", "bash x.sh", "ls /", "cat $x", "git pull"],
 )  # fmt: skip
 def test_the_pack_leaves_the_rest(command: str) -> None:
     assert judged(read(command), load_rules([("pack.yaml", PACK), ("allow.yaml", ALLOW)]), connection=HOST).effect == "allow"
