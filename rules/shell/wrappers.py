@@ -35,6 +35,10 @@ _MEANINGFUL: Final = re.compile(MEANINGFUL)
 _VERSIONED: Final = re.compile(r"(python|pypy|perl|ruby|node|php|lua|tclsh|java)[0-9.]*")
 _KEYWORDS: Final = frozenset({"time", "coproc"})
 _SET: Final = re.compile(r"--|-[efux]+|-[efux]*o|\+[efux]+|errexit|pipefail|nounset|xtrace")
+# awk's, whose program is what comes on standard input
+_PROGRAM_FROM_INPUT: Final = re.compile(
+    r"(?:-[fE]|--file|--exec) (?:-|/dev/stdin|/dev/fd/0|/proc/self/fd/0)|(?:-f|-E|--file=|--exec=)(?:-|/dev/.*) .*"
+)
 _DEVICE: Final = re.compile(r"/(?:dev|proc)/.*")
 _CHANNEL: Final = frozenset({"/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/proc/thread-self/fd/0"})
 _INFORMS: Final = frozenset({"--version", "--help"})
@@ -282,8 +286,11 @@ def _interpreted(row: str, words: Words) -> Runs:
             return Runs(facets)
         if codes and re.match(f"-[{HARMLESS_OPTIONS}]*[{codes}]|--eval|--print|--run", option):
             return Runs(facets | {"eval"})
-        if row in CODE_FIRST and re.match(r"-[fF]|-v", option):
-            return Runs(facets | {"eval"})
+        if row in CODE_FIRST and re.match(r"-[fFvE]|--file|--exec", option):
+            facets |= {"eval"}
+            if any(_PROGRAM_FROM_INPUT.fullmatch(f"{one.value} {two.value}") for one, two in itertools.pairwise((*words, words[0]))):
+                break
+            return Runs(facets)
         if not set(option[1:]) <= set(HARMLESS_OPTIONS):
             raise Misread(f"its option {option[:40]} is not read")
     return Runs(facets | {"stdin"}, code_from_input=True)
