@@ -65,7 +65,7 @@ SQL_EFFECTS: Final = _words(
 )
 SSH_ACTIONS: Final = _words("exec shell pty subsystem sftp forward reverse_forward agent x11 env")
 SSH_FACETS: Final = _words(
-    """redirect interpreter expansion substitution sudo wrapper network environment function background stdin eval control"""
+    """redirect device interpreter expansion substitution sudo wrapper network environment function background stdin eval control"""
 )
 SFTP_OPS: Final = _words("""read write append list stat setstat remove mkdir rmdir rename symlink hardlink readlink realpath extended""")
 DETECTORS: Final = (

@@ -27,6 +27,7 @@ from relays.ssh.transport import Transport
 from relays.ssh.upstream import UpstreamAuth
 from relays.transport import LoopTransport
 from relays.wire import RemoteProtocolError
+from rules.masking import compile_plan
 
 if TYPE_CHECKING:
     from hopgate.credentials import Lease
@@ -67,7 +68,9 @@ class ClientTransport(Transport, SSHClientTransport):  # type: ignore[misc]
             self.ready.set_exception(self.unavailable(self.ended_because))
 
     def unavailable(self, reason: str) -> Unavailable:
-        return Unavailable(f"connection {self.session.connection.name}: {reason}")
+        """For the client. What the target said in it cannot be the credential that it was shown."""
+        shown = compile_plan((), secrets=self.lease.literals).text(reason.encode()).data.decode("utf-8", "replace")
+        return Unavailable(f"connection {self.session.connection.name}: {shown}")
 
     # --- key exchange
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from hopgate.sessions import Session
     from relays.workers import Workers
 
-INLINE: Final = 4 << 10  # bytes of a command that is read on the event loop, and remembered
+INLINE: Final = 512  # bytes of a command that is read on the event loop: the worst that is that long takes 20 ms of everybody's
+KEPT: Final = 4 << 10  # bytes of a command that is remembered, and the decision about it
 _REMEMBERED: Final = 1024  # commands of the process
 _KNOWN: Final = 256  # decisions of a session
 
@@ -33,6 +34,9 @@ class Commands:
         """The operation of an exec; see `rules.shell.command.operation_of`."""
         if stdin is None and len(command) <= INLINE:
             return _read(command, self._shell, context)
+        if stdin is None and len(command) <= KEPT:
+            kept: Operation = await self._workers.run(lambda: _read(command, self._shell, context))
+            return kept
         found: Operation = await self._workers.run(lambda: operation_of(command, self._shell, context, stdin))
         return found
 
@@ -41,7 +45,7 @@ class Commands:
         key = (command, context)
         known = self._known.get(key)
         decision = await self._session.authorize(operation, held=held, known=known)
-        if decision.allowed and not decision.approval and known is None and len(command) <= INLINE:
+        if decision.allowed and not decision.approval and known is None and len(command) <= KEPT:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[key] = decision

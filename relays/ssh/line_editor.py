@@ -8,10 +8,12 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MAX_LINE: Final = 16 << 10  # characters
 MAX_HISTORY: Final = 200
+MAX_COLUMNS: Final = 500  # of what is shown of a line: whoever types pays for it with each key
 BELL: Final = "\a"
 _SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O[@-~]|[@-NP-Z\\-~])")
 _PARTIAL: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
@@ -54,12 +56,15 @@ class LineEditor:
         self._back = 0  # how far into the history
         self._last_return = False
         self._echo: list[str] = []
+        self._stale = False  # what is shown is not what the line is
 
     def show(self) -> None:
         """Show the prompt, and the line as far as it is."""
         self._redraw()
 
     def take_echo(self) -> bytes:
+        if self._stale:
+            self._draw()
         echo, self._echo = "".join(self._echo), []
         return echo.encode()
 
@@ -100,6 +105,8 @@ class LineEditor:
             case "\r" | "\n":
                 self._enter(events)
             case "\x03":
+                if self._stale:
+                    self._draw()
                 self._echo.append("^C\r\n")
                 self._clear()
                 events.append(Interrupt())
@@ -142,13 +149,15 @@ class LineEditor:
             return
         self._line.insert(self._at, key)
         self._at += 1
-        if self._at == len(self._line) and self._room > _width(self._line):
+        if not self._stale and self._at == len(self._line) < self._room and self._room > _width(self._line):
             self._echo.append(key)
         else:
             self._redraw()
 
     def _enter(self, events: list[Event]) -> None:
         text = "".join(self._line)
+        if self._stale:
+            self._draw()
         self._echo.append("\r\n")
         self._clear()
         if text.strip() and text not in self._history[-1:]:
@@ -179,21 +188,32 @@ class LineEditor:
 
     @property
     def _room(self) -> int:
-        return max(8, self.columns - _width(self.prompt) - 1)
+        return max(8, min(self.columns, MAX_COLUMNS) - _width(self.prompt) - 1)
 
     def _redraw(self) -> None:
-        """One row: of a long line, the part around the cursor."""
-        start = 0
-        while _width(self._line[start : self._at]) >= self._room:
-            start += 1
-        end = start
-        while end < len(self._line) and _width(self._line[start : end + 1]) <= self._room:
-            end += 1
-        behind = _width(self._line[self._at : end])
-        shown = "".join(self._line[start:end])
+        """Draw the line again before its next echo is taken: once for all keys until then."""
+        self._stale = True
+
+    def _draw(self) -> None:
+        """One row: of a long line, the part around the cursor. Takes as long as the row is, not the line."""
+        self._stale = False
+        line, room = self._line, self._room
+        start = end = self._at
+        width = 0
+        while start and self._at - start < 2 * room and (more := width + _columns(line[start - 1])) < room:
+            start, width = start - 1, more
+        while end < len(line) and end - self._at < 2 * room and (more := width + _columns(line[end])) <= room:
+            end, width = end + 1, more
+        behind = _width(line[self._at : end])
+        shown = "".join(line[start:end])
         self._echo.append(f"\r{self.prompt}{shown}\x1b[K" + (f"\x1b[{behind}D" if behind else ""))
 
 
 def _width(text: str | list[str]) -> int:
     """Columns that a terminal takes for it."""
-    return sum(0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
+    return sum(map(_columns, text))
+
+
+@lru_cache(maxsize=4096)
+def _columns(each: str) -> int:
+    return 0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 BANNER: Final = "each line is judged and runs as a command of its own; there is no terminal for programs here"
 MAX_AHEAD: Final = 16 << 10  # bytes that are typed, or lines that are sent, while a command runs; the rest waits with the client
+MAX_UNSEEN: Final = 64 << 10  # bytes that the client has not taken yet: until then no more of its keys are looked at
+KEYS_AT_ONCE: Final = 512  # before others have their turn
 MAX_PATH: Final = 4096  # PATH_MAX
 COLUMNS: Final = 80
 
@@ -117,7 +119,8 @@ class LineMode(Running):
         elif self._task is not None:
             self._type_ahead(data)
         else:
-            self._keys(data)
+            self._ahead += data
+            self._keys()
         self._grant()
 
     def client_eof(self) -> None:
@@ -143,6 +146,9 @@ class LineMode(Running):
     def client_drained(self) -> None:
         if self._program is not None:
             self._program.client_drained()
+        elif self._task is None and not self._over:
+            self._keys()
+            self._grant()
 
     def client_closed(self) -> None:
         self._over = True
@@ -172,12 +178,17 @@ class LineMode(Running):
         self._lines.extend(bytes(line.removesuffix(b"\r")) for line in lines)
         self._next()
 
-    def _keys(self, data: bytes) -> None:
+    def _keys(self) -> None:
+        """Look at the keys that wait, one after the other: what follows a line is for the next prompt. A part of them at a time."""
         editor = self._editor
-        assert editor is not None
-        for at in range(len(data)):
-            # one key at a time: what follows a line is for the next prompt
-            for event in editor.feed(data[at : at + 1]):
+        if editor is None or self._task is not None or self._over or self.channel.queued > MAX_UNSEEN:
+            return
+        data = bytes(self._ahead[:KEYS_AT_ONCE])
+        at = 0
+        while at < len(data) and self._task is None and not self._over and self.channel.queued <= MAX_UNSEEN:
+            events = editor.feed(data[at : at + 1])
+            at += 1
+            for event in events:
                 match event:
                     case Line(text):
                         self._lines.append(text.encode())
@@ -186,18 +197,22 @@ class LineMode(Running):
                         self._prompt()
                     case End():
                         self._end = True
-            self._write_echo()
             if self._lines or self._end:
-                self._ahead += data[at + 1 :]
+                self._write_echo()
                 self._next()
-                return
+        self._write_echo()
+        del self._ahead[:at]
+        if not self._ahead:
+            self._grant()
+        elif at == KEYS_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._keys)
 
     def _type_ahead(self, data: bytes) -> None:
         if b"\x03" in data:
             self._ahead.clear()
             self._interrupt()
             data = data.rpartition(b"\x03")[2]
-        room = MAX_AHEAD - len(self._ahead)
+        room = max(0, MAX_AHEAD - len(self._ahead))
         self._ahead += data[:room]
 
     def _interrupt(self) -> None:
@@ -253,9 +268,7 @@ class LineMode(Running):
             return
         self._prompt()
         self._next()
-        if self._task is None and self._ahead and not self._over:
-            ahead, self._ahead = bytes(self._ahead), bytearray()
-            self._keys(ahead)
+        self._keys()
         self._grant()
 
     async def _judge_and_run(self, line: bytes) -> None:
@@ -347,7 +360,7 @@ class LineMode(Running):
             self._cast.marker(text)
 
     def _grant(self) -> None:
-        if len(self._lines) < 64:
+        if len(self._lines) < 64 and (self._task is not None or not self._ahead):
             self.channel.grant()
 
     def _exit(self, status: int) -> None:

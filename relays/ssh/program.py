@@ -141,10 +141,11 @@ class Program(Running, Owner):
             answer(False)
         elif request.name in LAST:
             self._exit = _ending(request)
-            self.exited(request)
+            self.exited(_plain_ending(request))
             answer(True)
         elif request.name in FROM_TARGET:
-            self.client.send_request(Request(request.name, False, request.rest))
+            # of xon-xoff, whether the client may do that; eow has nothing
+            self.client.send_request(Request(request.name, False, request.rest[:1] if request.name == b"xon-xoff" else b""))
             answer(True)
         else:
             answer(False)
@@ -249,6 +250,16 @@ class Program(Running, Owner):
         output = self._output
         said = f"; {output.total} bytes in all, cut here" if output.cut else ""
         self.relay.record(SERVER, b"%b %b" % (self._label, f"{how}{said}".encode()))
+
+
+def _plain_ending(request: Request) -> Request:
+    """Without the message of an exit-signal: text of the target's that no mask would see."""
+    if request.name == b"exit-status":
+        return Request(request.name, False, codec.exit_status(codec.exit_status_of(request.rest)))
+    fields = codec.Fields(request.rest)
+    name = fields.string()[: codec.MAX_NAME]
+    dumped = b"\1" if fields.boolean() else b"\0"
+    return Request(request.name, False, codec.string(name) + dumped + codec.string(b"") + codec.string(b""))
 
 
 def _ending(request: Request) -> str:

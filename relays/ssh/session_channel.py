@@ -256,6 +256,8 @@ class SessionChannel(Owner):
         self._record(b"subsystem " + self.relay.hidden(name))
         context = self._context()
         decision = await self._authorize(subsystem_operation(name, context))
+        if self._raw:
+            await self._authorize_terminal()
         if name == b"sftp":
             program: Program = SftpChannel(self.relay, self.channel, self.label, decision, context)
         else:

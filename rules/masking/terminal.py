@@ -24,6 +24,7 @@ _OPENERS: Final = re2.compile(
     LATIN1,
 )
 _OPENER_LENGTH: Final = 160
+_OPENERS_KEPT: Final = 4  # no value has more of them
 _BLANKS: Final = (b" ", b"\t")
 _KEY_BEGIN: Final = re.compile(rb"-{4,5} ?BEGIN [0-9A-Z ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-Lines: [0-9]{1,6}")
 _KEY_WORDS: Final = Needles((b"PRIVATE KEY", b"Private-Lines: "))  # in each that matches: looked for ten times as fast
@@ -114,9 +115,12 @@ class TextStream:
 
     def _cut(self, text: bytes) -> int:
         cut = len(text.rstrip(_WORD))
-        # each of them ends in a blank
-        while text[max(0, cut - 1) : cut] in _BLANKS and (opener := _OPENERS.search(text[max(0, cut - _OPENER_LENGTH) : cut])) is not None:
-            cut = len(text[: max(0, cut - _OPENER_LENGTH) + opener.start()].rstrip(_WORD))
+        # each of them ends in a blank. Only a few: `Bearer Bearer Bearer …` that comes byte by byte is looked at with every byte
+        for _ in range(_OPENERS_KEPT):
+            before = text[max(0, cut - _OPENER_LENGTH) : cut]
+            if before[-1:] not in _BLANKS or (opener := _OPENERS.search(before)) is None:
+                break
+            cut = len(text[: cut - len(before) + opener.start()].rstrip(_WORD))
         return min(cut, self._scanner.literals.open_tail(text))
 
     def _forced(self, text: bytes) -> bytes:

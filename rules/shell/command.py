@@ -21,10 +21,11 @@ from rules.shell.facts import ShellFacts, shell_facts
 from rules.shell.programs import READS_NOTHING, RESERVED
 from rules.shell.read import REDIRECTS, WORDS, Context, Judge, Reader
 from rules.shell.redirections import Redirection
+from rules.shell.runs import Runs
 from rules.shell.transfers import PROGRAMS as TRANSFERRING
 from rules.shell.transfers import Transfer, transfer_of
 from rules.shell.words import Holes, Misread, Word, whole_word, words_of
-from rules.shell.wrappers import Runs, basename, meaningful, runs
+from rules.shell.wrappers import basename, meaningful, runs
 
 SHELLS: Final = {"bash": True, "sh": False, "dash": False, "ash": False}  # those that are read, and whether they have all that bash has
 _NETWORK: Final = frozenset({"network"})
@@ -233,9 +234,7 @@ class _Commands(Judge):
         if basename(name) == "xargs":
             inner = replace(inner, stdin="null", text=None)
         for command in found.commands:
-            reads = Word("", None, frozenset({"expansion"}))
-            given = (*command, reads) if basename(name) == "xargs" else command
-            self._add(reader, [], inner, given)
+            self._add(reader, [], inner, command)
         shell = found.shell
         if found.text is not None:
             bash = context.bash if not shell else SHELLS[shell]

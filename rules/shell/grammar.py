@@ -9,6 +9,7 @@ from typing import Final
 from tree_sitter import Language, Node, Parser
 
 from rules.shell.words import Misread
+from rules.shell.wrappers import meaningful
 
 HOLES: Final = {
     "simple_expansion": "expansion",
@@ -25,6 +26,7 @@ _BRACED: Final = re.compile(
     rb"""(?:[^$`\\'"{}<>();|&\[\n]|"[^$`\\"]*")*\}|\$\{#(?:[A-Za-z_]\w*|[0-9@*])\}"""
 )
 _PLAIN_BRACED: Final = re.compile(rb"\$\{(?:[A-Za-z_]\w*|[0-9]+|[@*#?$!-])\}")
+_SETS: Final = re.compile(rb"\$\{([A-Za-z_]\w*):?=")
 _NUMBERS: Final = re.compile(rb"\$\(\([0-9 \t+*/%()<>=!&|^~?:,-]*\)\)")
 
 
@@ -85,6 +87,9 @@ def check_hole(start: int, end: int, node: Node, source: bytes) -> str:
     if node.type == "expansion":
         if _PLAIN_BRACED.fullmatch(text):
             return ""
+        sets = _SETS.match(text)
+        if sets and meaningful(sets[1].decode()):
+            return f"it sets {sets[1].decode()}"
         return "" if _BRACED.fullmatch(_without_inner(start, end, node, source)) else "an expansion that may evaluate what it is given"
     if node.type == "arithmetic_expansion":
         return "" if _NUMBERS.fullmatch(text) and _balanced(text) else "arithmetic may evaluate what it is given"

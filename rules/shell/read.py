@@ -17,6 +17,7 @@ from rules.shell.grammar import HOLES, check_hole, holes_in, only_bash, parse
 from rules.shell.plain import Plain, plain_commands
 from rules.shell.redirections import Redirection, file_redirection, heredoc
 from rules.shell.words import Misread, Word, whole_word
+from rules.shell.wrappers import meaningful
 
 _NO_FACETS: Final[frozenset[str]] = frozenset()
 
@@ -213,6 +214,8 @@ class Reader:
                 piped = piped or kind in ("|", "|&")
                 continue
             if kind in WORDS or kind in ("variable_name", "special_variable_name"):
+                if kind == "variable_name" and meaningful(source[child.start_byte : child.end_byte].decode(errors="replace")):
+                    self.doubt(f"it sets {source[child.start_byte : child.end_byte].decode(errors='replace')}")
                 words.append(child)
                 continue
             following = children[index + 1].type if index + 1 < len(children) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,8 @@ _HEREDOC: Final = re.compile(
     rb"([0-9]*)<<(-?)[ \t]*(?:([A-Za-z0-9_.]+)|'([A-Za-z0-9_. ]+)'|\"([A-Za-z0-9_. ]+)\"|\\([A-Za-z0-9_.]+))(?=[ \t\n;&|<>)])"
 )
 _DEVICES: Final = ("/dev/tcp/", "/dev/udp/")
+_KERNEL: Final = re.compile(r"/(?:dev|proc|sys)/")
+_PLAIN_DEVICE: Final = re.compile(r"/dev/(?:null|stdout|stderr|tty|full|fd/[0-9]+|shm/.+|tcp/.+|udp/.+)")
 _EXPANDS: Final = re.compile(rb"\$[A-Za-z0-9_{(\[@*#?$!-]|`")
 
 
@@ -65,6 +68,12 @@ def file_redirection(node: Node, source: bytes, holes: Holes) -> Redirection:
     facets = frozenset({"redirect"})
     if target.value.startswith(_DEVICES) or "/dev/tcp" in target.value or "/dev/udp" in target.value:
         facets |= {"network"}
+    if (
+        b">" in operator
+        and _KERNEL.match(path := posixpath.normpath(target.value).replace("//", "/"))
+        and not _PLAIN_DEVICE.fullmatch(path)
+    ):
+        facets |= {"device"}
     stdin = "file" if reads or (descriptor == b"0") else ""
     return Redirection(facets, stdin, words=tuple(behind))
 

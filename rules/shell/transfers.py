@@ -28,11 +28,13 @@ _RSYNC_LONG: Final = re.compile(
     re.VERBOSE,
 )
 _REMOVES: Final = ("--delete", "--remove-source-files")
+_LINKS: Final = ("l", "a")  # letters that make a receiver keep symbolic links
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What an exec copies. `op` is UNKNOWN where it removes files too; `paths` where they are relative or not known."""
+    """What an exec copies. `op` is UNKNOWN where it does more: removes files, or makes symbolic links, behind which the next copy would
+    go anywhere. `paths` is UNKNOWN where they are relative or not known."""
 
     op: Literal["read", "write"] | Any
     paths: tuple[str, ...] | Any
@@ -76,14 +78,16 @@ def _rsync(words: Sequence[str]) -> Transfer | None:
     options, paths = words[1:dot], words[dot + 1 :]
     if not all(_RSYNC_FLAGS.fullmatch(option) or _RSYNC_LONG.fullmatch(option) for option in options):
         return None
-    secluded = any("s" in option.partition("e")[0] for option in options if option[1:2] != "-") or "--secluded-args" in options
+    letters = "".join(option.partition("e")[0] for option in options if option[1:2] != "-")
+    secluded = "s" in letters or "--secluded-args" in options
     secluded = secluded or "--protect-args" in options  # the paths, and more options, come through the channel
     if not paths and not secluded:
         return None
-    removes = any(option.startswith(_REMOVES) for option in options)
-    if secluded or removes:
+    sends = "--sender" in options
+    links = not sends and any(letter in letters for letter in _LINKS) and "--munge-links" not in options
+    if secluded or links or any(option.startswith(_REMOVES) for option in options):
         return Transfer(UNKNOWN, UNKNOWN if secluded else _paths(paths))
-    return Transfer("read" if "--sender" in options else "write", _paths(paths))
+    return Transfer("read" if sends else "write", _paths(paths))
 
 
 def _git(name: str, words: Sequence[str]) -> Transfer | None:

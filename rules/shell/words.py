@@ -35,6 +35,18 @@ class Word:
     value: str | None
     facets: frozenset[str] = frozenset()
     quoted: bool = False
+    start: str = ""  # of an unknown value: what every word that comes of it begins with
+    single: bool = False  # of an unknown value: it becomes one word whatever happens
+
+    @property
+    def one(self) -> bool:
+        """Whether the command gets exactly one word for it."""
+        return self.single or self.value is not None
+
+    @property
+    def may_be_option(self) -> bool:
+        """Whether something that comes of it may begin with `-`."""
+        return (self.start if self.value is None else self.value).startswith("-") or (self.value is None and not self.start)
 
     @property
     def assigned(self) -> str:
@@ -102,7 +114,9 @@ class _Scan:
         self.expansion = False
         self.substitution = False
         self.braces = 0
-        self.separators = False
+        self.splits = False  # an expansion that is not quoted: words of it begin with anything
+        self.several = False  # a glob, or braces
+        self.begun: bytes | None = None  # what stands before the first expansion
 
     def word(self) -> tuple[Word, int]:
         source = self.source
@@ -123,14 +137,30 @@ class _Scan:
             value = None
             self.expansion = True
         raw = source[self.start : self.at].decode(errors="replace")
-        dynamic = self.expansion or self.substitution
-        return Word(raw, None if dynamic else value, _FACETS[self.expansion, self.substitution], self.quoted), self.at
+        facets = _FACETS[self.expansion, self.substitution]
+        if not (self.expansion or self.substitution):
+            return Word(raw, value, facets, self.quoted), self.at
+        begun = "" if self.splits else (self.begun or b"").decode(errors="replace")
+        return Word(raw, None, facets, self.quoted, begun, not (self.splits or self.several)), self.at
 
-    def _hole(self) -> bool:
+    def _dynamic(self, begins: bytes = b"") -> None:
+        """An expansion is here; `begins` is what it begins with, where that is known."""
+        if self.begun is None:
+            self.begun = bytes(self.out) or begins
+
+    def _hole(self, *, quoted: bool = False) -> bool:
         hole = self.holes.get(self.at)
         if hole is None:
             return False
+        begin = self.at
         self.at, kind = hole
+        text = self.source[begin : self.at]
+        if text[:1] in (b"<", b">"):
+            self._dynamic(b"/")  # the name of a pipe
+        else:
+            self._dynamic()
+            # "$@" is as many words as there are parameters
+            self.splits = self.splits or not quoted or (text[1:2] != b"(" and text[:1] != b"`" and b"@" in text)
         self.expansion = self.expansion or kind == "expansion"
         self.substitution = self.substitution or kind == "substitution"
         if self.at > self.end:
@@ -155,10 +185,16 @@ class _Scan:
             self.at += 2
         else:
             before = self.source[self.at - 1] if self.at > self.start else 0
-            if byte in b"*?[" or (byte == 0x7E and before in (0, 0x3A, 0x3D)):
+            if byte in b"*?[":
+                self.expansion = self.several = True
+                self._dynamic()
+            elif byte == 0x7E and before in (0, 0x3A, 0x3D):
                 self.expansion = True
+                self._dynamic(b"~")
             elif byte == 0x7B:
                 self.braces += 1
+                self.several = True
+                self._dynamic()
             self.out.append(byte)
             self.at += 1
 
@@ -183,7 +219,7 @@ class _Scan:
         self.quoted = True
         self.at += 1
         while self.at < self.end:
-            if self._hole():
+            if self._hole(quoted=True):
                 continue
             byte = self.source[self.at]
             if byte == 0x22:

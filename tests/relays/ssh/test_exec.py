@@ -283,9 +283,13 @@ async def test_what_a_program_is_told_and_tells_besides_data() -> None:
     assert names(line.to_client()) == ["success", "failure", "failure"]
     for name in (b"xon-xoff", b"eow@openssh.com", b"unheard-of"):
         line.target(codec.CHANNEL_REQUEST, codec.UINT32.pack(upstream) + Request(name, name == b"unheard-of", b"\1").build())
-    ended = Request(b"exit-signal", False, codec.string(b"KILL") + b"\0" + codec.string(b"") + codec.string(b""))
+    ended = Request(
+        b"exit-signal", False, codec.string(b"KILL") + b"\0" + codec.string(b"a secret that no mask sees") + codec.string(b"en")
+    )
     line.target(codec.CHANNEL_REQUEST, codec.UINT32.pack(upstream) + ended.build())
-    assert names(line.to_client()) == ["request xon-xoff", "request eow@openssh.com", "request exit-signal"]
+    said = line.to_client()
+    assert names(said) == ["request xon-xoff", "request eow@openssh.com", "request exit-signal"]
+    assert [each.rest.rest for each in said] == [b"\1", b"", codec.string(b"KILL") + b"\0" + codec.string(b"") * 2]
     assert names(line.to_target()) == ["failure"]
     line.target(codec.CHANNEL_CLOSE, codec.UINT32.pack(upstream))
     assert line.recorded[-1] == b"[0] ended by the signal KILL"
@@ -392,6 +396,17 @@ async def test_what_a_terminal_types_is_no_code_that_ends() -> None:
     line.exec(channel, b"bash")
     await settle()
     assert status(line.to_client()) == 126
+    assert line.to_target() == []
+
+
+async def test_a_subsystem_gets_no_terminal_that_nobody_decided() -> None:
+    """A terminal that is held went along with a subsystem that is allowed."""
+    line = Line(lambda operation: {"subsystem": ALLOW, "pty": Decision("hold")}.get(operation.facts.get("action"), DENY))
+    channel = line.open()
+    line.ask(channel, b"pty-req", codec.Terminal(b"xterm", 80, 24, 0, 0, b"\0").build())
+    line.ask(channel, b"subsystem", codec.string(b"netconf"))
+    await settle()
+    assert [operation.facts.get("action") for operation in line.session.asked] == ["subsystem", "pty"]
     assert line.to_target() == []
 
 

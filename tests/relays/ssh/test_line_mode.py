@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from relays.ssh import codec
 from relays.ssh.codec import Request, Terminal
 from relays.ssh.line_editor import End, Interrupt, Line, LineEditor
+from relays.ssh.line_mode import MAX_UNSEEN
 from rules.model import Decision, Operation
 from tests.relays.ssh import harness
 from tests.relays.ssh.harness import ALLOW, by_first_word, settle
@@ -238,6 +239,45 @@ def test_keys_become_lines(keys: bytes, expected: list[object]) -> None:
     whole = LineEditor("$ ").feed(keys)
     editor = LineEditor("$ ")
     assert whole == [event for at in range(len(keys)) for event in editor.feed(keys[at : at + 1])] == expected
+
+
+@pytest.mark.parametrize("columns", [1, 80, 0xFFFFFFFF])
+def test_each_key_shows_one_row_however_long_the_line_is(columns: int) -> None:
+    """Every key once drew the line from each of its characters on: 1,500 typed ones took minutes, of everybody's."""
+    editor = LineEditor("$ ", columns)
+    shown = []
+    for key in "a\u0301" * 1000 + "\x01":
+        editor.feed(key.encode())
+        shown.append(len(editor.take_echo()))
+    assert max(shown) < 4000
+    assert editor.feed(b"\x05\r") == [Line("a\u0301" * 1000)]
+
+
+@pytest.mark.parametrize("keys", [b"\x03", b"\r", b"\x0c"])
+async def test_keys_wait_for_a_client_that_does_not_look(keys: bytes) -> None:
+    line = harness.Line(lines_allowed)
+    line.relay.login.connection = "build"  # type: ignore[misc]
+    channel = line.open(window=1000)
+    line.ask(channel, b"pty-req", Terminal(b"xterm", 80, 24, 0, 0, b"\0").build())
+    line.ask(channel, b"shell")
+    await settle()
+    line.data(channel, keys * 6000)
+    for _ in range(4):
+        await settle()
+    assert max(each.queued for each in line.relay.client.channels.values()) < MAX_UNSEEN + 8_000
+    line.to_client()
+    line.client(codec.CHANNEL_WINDOW_ADJUST, U32(channel) + U32(64 << 20))
+    for _ in range(4):
+        await settle()
+    line.data(channel, b"\rls\r")
+    await ran(line, b"ls")
+
+
+async def test_a_line_behind_an_empty_one_runs() -> None:
+    line, channel = await shell(terminal=True)
+    line.to_client()
+    line.data(channel, b"\r\r# nothing\rls\r")
+    await ran(line, b"ls")
 
 
 @given(st.binary(max_size=200), st.integers(1, 100))

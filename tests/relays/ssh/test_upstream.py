@@ -169,6 +169,17 @@ KEY = Lease("build", 1, username="deploy", private_key=Key(Ed25519PrivateKey.gen
             password(),
             r"the target ended the connection: no more \[31m$",
         ),
+        # what the target was told comes back to nobody
+        (
+            {b"password": [(1, b"\0\0\0\x02" + NS(b"wrong: " + PASSWORD.encode()) + NS(b""))]},
+            Lease("build", 1, username="deploy", password=PASSWORD, literals=(PASSWORD.encode(),)),
+            r"the target ended the connection: wrong: \[redacted\]$",
+        ),
+        (
+            {b"password": [(FAILURE, NS(PASSWORD.encode()) + b"\0")]},
+            Lease("build", 1, username="deploy", password=PASSWORD, literals=(PASSWORD.encode(),)),
+            r"it takes \[redacted\]",
+        ),
     ],
 )
 async def test_what_does_not_let_us_in_is_one_sentence(script: dict[bytes, list[tuple[int, bytes]]], lease: Lease, said: str) -> None:

@@ -197,6 +197,16 @@ def test_what_text_holds_is_bounded() -> None:
         assert len(stream._held) <= 2 * terminal.HOLD
 
 
+@pytest.mark.parametrize("opener", [b"Bearer ", b"1 ", b"-----BEGIN ", b"DE12 "])
+def test_only_a_few_words_wait_for_the_next(opener: bytes) -> None:
+    """All that waits is looked at with every piece: a client may have it come byte by byte."""
+    stream = text()
+    for _ in range(300):
+        stream.feed(opener)
+        assert len(stream._held) <= 700
+    assert b"abc.def" not in stream.feed(b"Bearer abc.def-123/4=\n") + stream.finish()
+
+
 def test_an_empty_plan_passes_text_at_once() -> None:
     stream = compile_plan(()).text_stream()
     assert stream.feed(b"AKIAIOSFODNN7EXAM") + stream.feed(b"PLE") + stream.finish() == b"AKIAIOSFODNN7EXAMPLE"

@@ -99,6 +99,17 @@ WHOLE: list[tuple[str, set[str | None]]] = [
     ("python3 x.py", {"python3 x.py"}),
     ("python3 <<'E'\nx\nE", {"python3"}),
     ("sudo env X=1 sh -c 'rm x'", {"sudo env X=1 sh -c rm x", "env X=1 sh -c rm x", "sh -c rm x", "rm x"}),
+    # what env and sudo take for an assignment is no matter of quotes; `-` is env's -i
+    ("env - rm x", {"env - rm x", "rm x"}),
+    ("env 'a=1' b.c=2 rm x", {"env a=1 b.c=2 rm x", "rm x"}),
+    ('env "a=$y" rm x', {None, "rm x"}),
+    ("sudo 'a=1' rm x", {"sudo a=1 rm x", "rm x"}),
+    # the text of -c is the first word that is no option
+    ("bash +c 'rm x'", {"bash +c rm x", "rm x"}),
+    ("bash -c -x 'rm x' y", {"bash -c -x rm x y", "rm x"}),
+    ("sh -c -- 'rm x'", {"sh -c -- rm x", "rm x"}),
+    ("ls | xargs -I% git -C % status", {"ls", "xargs -I% git -C % status", None}),
+    ("find . -name '*.gz' -exec tar tzf {} ';'", {"find . -name *.gz -exec tar tzf {} ;", None}),
 ]
 
 
@@ -174,6 +185,8 @@ NOT_UNDERSTOOD: list[tuple[str, set[str]]] = [
     ("bash < x", {"bash"}),
     ("while a; do sh; done < x", {"a", "sh"}),
     ("a | python3 -", {"a", "python3"}),
+    ("a | awk -f - x", {"a", "awk"}),
+    ("a | gawk -v x=1 -f/dev/stdin", {"a", "gawk"}),
     ("exec < x; bash", {"exec", "bash"}),
     ("bash | cat < /dev/null", {"bash", "cat"}),
     ("bash <<E\n$x\nE", {"bash"}),
@@ -206,6 +219,36 @@ NOT_UNDERSTOOD: list[tuple[str, set[str]]] = [
     ("echo a\u202eb", set()),
     ("echo a\u00a0b", set()),
     ("ls\r", set()),
+    # an expansion outside of quotes, a glob or braces may be several words
+    ("env x=$y rm z", {"env"}),
+    ("nice -n {1,rm} z", {"nice"}),
+    ("sudo -u $x rm y", {"sudo"}),
+    ("bash -o {posix,-c} 'rm x'", {"bash"}),
+    ("command export a=$x", {"command", "export"}),
+    ("find . {-exec,rm,x,';'}", {"find"}),
+    ("find . \"$x\" rm y ';'", {"find"}),
+    ("find . $x''", {"find"}),
+    ("find *", {"find"}),
+    ("bash -c 'find . \"$@\"' x -exec rm y ';'", {"bash", "find"}),
+    ("git {-c,alias.x=!rm} x", {"git"}),
+    ('tar xf a "$x"', {"tar"}),
+    ("ls | xargs git", {"xargs", "git"}),
+    ("ls | xargs -I% tar xf a %", {"xargs", "tar"}),
+    ("tar xIf 'rm x' a", {"tar"}),
+    ("tar cf h:/x .", {"tar"}),
+    ("tar cf x -T list", {"tar"}),
+    ("git submodule foreach rm", {"git"}),
+    ("test \"$x\" 'a[$(rm y)]'", {"test"}),
+    # variables that change what runs, by other ways than an assignment
+    ("for PATH in /x; do ls; done", {"ls"}),
+    ("for PS4 in '$(rm x)'; do set -x; done", {"set"}),
+    ("for SECONDS in 'a[$(rm x)]'; do ls; done", {"ls"}),
+    ("select PATH in /x; do ls; done", {"ls"}),
+    (": ${LD_PRELOAD:=/x}; export LD_PRELOAD; ls", {":", "export", "ls"}),
+    # scripts that are no files
+    ("a | bash /dev/stdin", {"a", "bash"}),
+    ("bash /dev/fd/3 3< x", {"bash"}),
+    ("command time -o x ls", {"command", "time"}),
 ]
 
 
@@ -224,6 +267,9 @@ FACETS = [
     ("a < f", "a", {"redirect"}),
     ("a 2>/dev/null < /dev/null 2>&1", "a", set()),
     ("{ a; b; } > f", "a", {"redirect"}),
+    ("a > /dev/sda", "a", {"redirect", "device"}),
+    ("a > //dev/../dev/sda", "a", {"redirect", "device"}),
+    ("a 2> /dev/fd/2", "a", {"redirect"}),
     ("a > /dev/tcp/x/1", "a", {"redirect", "network"}),
     ("bash x", "bash", {"interpreter"}),
     ("python3 x", "python3", {"interpreter"}),
@@ -231,6 +277,9 @@ FACETS = [
     ("awk '{print}' x", "awk", {"interpreter", "eval"}),
     ("sed -n 1,5p x", "sed", set()),
     ("sed 's/a/b/e' x", "sed", {"interpreter", "eval"}),
+    ("sed -e 1p -e '1e id' x", "sed", {"interpreter", "eval"}),
+    ("sed 1p x -i", "sed", {"interpreter", "eval"}),
+    ("a | awk -F: '{print $1}' -", "awk", {"interpreter", "eval"}),
     ("a $x", "a", {"expansion"}),
     ("a *", "a", {"expansion"}),
     ("a $(b)", "a", {"substitution"}),
@@ -299,6 +348,7 @@ def test_shells_that_are_not_read(shell: str) -> None:
 @pytest.mark.parametrize(
     ("command", "takes"),
     [("bash", True), ("sh -s", True), ("python3", True), ("python3 -u -", True), ("sudo bash", True), ("a; perl", True),
+     ("bash /dev/stdin", True), ("python3 /dev/./fd/0", True),
      ("bash x", False), ("a | bash", False), ("bash < x", False), ("cat", False), ("bash -c a", False)],
 )  # fmt: skip
 def test_code_from_the_channel(command: str, takes: bool) -> None:

@@ -152,6 +152,16 @@ WRAPPER = st.sampled_from(
         "-",
         "command --",
         "exec -a q",
+        "env -",
+        "env 'x=1'",
+        "env a.b=1",
+        "env x=$y",
+        "bash +c",
+        "bash -c --",
+        "sh -c -x",
+        "nice -n {1,va}",
+        "xargs env",
+        "find . {-exec,va,';'}",
         "xargs -0",
         "sh",
     ]
@@ -229,6 +239,11 @@ FORMS = [
     "while read x; do {a}; done <<< y",
     "echo va | {{ {a}; }}",
     "f() {{ {a}; }} > g; f",
+    "y='1 vb'; {a}",
+    "y=-exec; {a} \"$y\" vb ';'",
+    "{a} | bash /dev/stdin",
+    "for x in va vb; do {a}; done",
+    "bash -c '{a} \"$@\"' x -exec vb ';'",
 ]
 QUOTING = [
     "bash -c '{a}'",
