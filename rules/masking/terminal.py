@@ -114,14 +114,19 @@ class TextStream:
         return self._scanner.mask(text[:cut], self.counts)
 
     def _cut(self, text: bytes) -> int:
-        cut = len(text.rstrip(_WORD))
+        cut = self._word_before(text, len(text))
         # each of them ends in a blank. Only a few: `Bearer Bearer Bearer …` that comes byte by byte is looked at with every byte
         for _ in range(_OPENERS_KEPT):
             before = text[max(0, cut - _OPENER_LENGTH) : cut]
             if before[-1:] not in _BLANKS or (opener := _OPENERS.search(before)) is None:
                 break
-            cut = len(text[: cut - len(before) + opener.start()].rstrip(_WORD))
+            cut = self._word_before(text, cut - len(before) + opener.start())
         return min(cut, self._scanner.literals.open_tail(text))
+
+    def _word_before(self, text: bytes, end: int) -> int:
+        """Where the word begins that ends at `end`; somewhere in it when it is longer than may be held."""
+        begin = max(0, end - self._limit - 1)
+        return begin + len(text[begin:end].rstrip(_WORD))
 
     def _forced(self, text: bytes) -> bytes:
         """A word longer than may be held: pass on its beginning, unless that is hidden; then all of the word is."""
