@@ -92,6 +92,8 @@ def x11_operation(context: bytes = b"") -> Operation:
 def forward_operation(host: bytes, port: int, context: bytes = b"") -> Operation:
     """A connection that the target is to open to `host` (`direct-tcpip`, ssh -L, -D and -W)."""
     destination, reason = _destination(host, port)
+    if _is_unspecified(host):  # to connect there is to connect to the host itself, which rules know by other addresses
+        destination, reason = UNKNOWN, "an address that means the host itself"
     facts = {"action": "forward", "destination": destination}
     return _forwarding(facts, "forward to", host, port, reason, context)
 
@@ -102,8 +104,9 @@ def unix_forward_operation(path: bytes, context: bytes = b"") -> Operation:
 
 
 def reverse_forward_operation(host: bytes, port: int, context: bytes = b"") -> Operation:
-    """A port that the target is to listen on (`tcpip-forward`, ssh -R). An empty `host`, and `*`, are every address: `*:8080`."""
-    destination, reason = (f"*:{port}", "") if host in (b"", b"*") else _destination(host, port)
+    """A port that the target is to listen on (`tcpip-forward`, ssh -R). No `host`, `*`, 0.0.0.0 and :: are every address: `*:8080`."""
+    every = host in (b"", b"*") or _is_unspecified(host)
+    destination, reason = (f"*:{port}", "") if every and 0 <= port <= 0xFFFF else _destination(host, port)
     facts = {"action": "reverse_forward", "destination": destination}
     return _forwarding(facts, "listen on", host or b"*", port, reason, context)
 
@@ -127,6 +130,15 @@ def _unix(facts: dict[str, Any], verb: str, path: bytes, context: bytes) -> Oper
         reason = str(error)
     facts |= {"destination": UNKNOWN if reason else f"unix:{found}", "paths": UNKNOWN if reason else (found,)}
     return _operation(facts, f"{verb} unix:{_shown(path)}", f"{verb} unix:{_shown(path)}", (b"unix", path), context, reason=reason)
+
+
+def _is_unspecified(host: bytes) -> bool:
+    try:
+        address = ip_address(host.decode("ascii", "replace").removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_unspecified
 
 
 def _destination(host: bytes, port: int) -> tuple[Any, str]:

@@ -29,6 +29,8 @@ MAX_CHANNELS: Final = 128  # of one connection
 WINDOW_BUDGET: Final = 16 << 20  # bytes of the windows of one connection's channels; beyond, they are small
 MAX_UNSENT: Final = 8 << 20  # bytes of answers to a peer that sends and does not read; data waits long before that
 
+MAX_RUN: Final = 128 << 10  # bytes of data that are told in one piece; other connections wait while they are masked
+
 _log = logging.getLogger("hopgate.relays")
 
 
@@ -72,6 +74,7 @@ class Connection(SSHService):
         self._wanted = 0  # channels that the peer has asked for and nobody has answered
         self._run_of: Channel | None = None  # whose data has come and is not told yet
         self._run: list[memoryview] = []
+        self._run_size = 0
         self._globals: deque[Callable[[bool, bytes], None]] = deque()
         self._receivers: Mapping[int, Callable[[bytes], None]] = {
             codec.GLOBAL_REQUEST: self._global_request,
@@ -141,6 +144,9 @@ class Connection(SSHService):
             if channel.takes(length):
                 self._run_of = channel
                 self._run.append(memoryview(packet)[begin + 8 : end])
+                self._run_size += length
+                if self._run_size >= MAX_RUN:
+                    self.flush()
         except Exception as error:
             self._failed(error)
 
@@ -148,7 +154,7 @@ class Connection(SSHService):
         """All that has come is told."""
         channel, run = self._run_of, self._run
         if channel is not None and not self.over:
-            self._run_of, self._run = None, []
+            self._run_of, self._run, self._run_size = None, [], 0
             channel.got_data(run[0] if len(run) == 1 else memoryview(b"".join(run)))
 
     def _failed(self, error: Exception) -> None:

@@ -117,15 +117,20 @@ def _two(op: SftpOp) -> Callable[[Fields], Judged]:
 
 def _setstat(follow: Follow) -> Callable[[Fields], Judged]:
     def read(fields: Fields) -> Judged:
-        path = fields.string()
-        return Judged(("setstat",), (Named(path, follow),), codec.attributes(fields).describe())
+        path, given = fields.string(), codec.attributes(fields)
+        return Judged(_setstat_ops(given), (Named(path, follow),), given.describe())
 
     return read
 
 
 def _fsetstat(fields: Fields) -> Judged:
-    handle = fields.string()
-    return Judged(("setstat",), (), codec.attributes(fields).describe(), handle=handle)
+    handle, given = fields.string(), codec.attributes(fields)
+    return Judged(_setstat_ops(given), (), given.describe(), handle=handle)
+
+
+def _setstat_ops(given: Attributes) -> tuple[SftpOp, ...]:
+    """To set the size of a file is to cut it off, or to fill it."""
+    return ("setstat",) if given.size is None else ("setstat", "write")
 
 
 def _mkdir(fields: Fields) -> Judged:

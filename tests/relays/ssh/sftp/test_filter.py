@@ -53,6 +53,7 @@ JUDGED: list[tuple[bytes, list[str], list[str]]] = [
     (request(codec.LSTAT, 1, text("/data/x")), ["stat"], ["/data/x", "/mnt/x"]),
     (request(codec.STAT, 1, text("/data")), ["stat"], ["/data", "/mnt"]),
     (request(codec.SETSTAT, 1, text("/data"), MODE_4755), ["setstat"], ["/data", "/mnt"]),
+    (request(codec.SETSTAT, 1, text("/srv/x"), pack("!IQ", 1, 0)), ["setstat", "write"], ["/srv/x"]),
     (request(codec.OPENDIR, 1, text("/data/")), ["list"], ["/data", "/mnt"]),
     (request(codec.REMOVE, 1, text("/data/x")), ["remove"], ["/data/x", "/mnt/x"]),
     (request(codec.REMOVE, 1, text("/data")), ["remove"], ["/data"]),
