@@ -9,7 +9,7 @@ import pytest
 from relays.ssh import codec
 from relays.ssh.channel import LEAST_PACKET, MAX_PACKET, MAX_REPLIES, SMALL_WINDOW, WINDOW
 from relays.ssh.codec import Confirmation, Open, Request
-from relays.ssh.connection import MAX_CHANNELS, MAX_UNSENT, WINDOW_BUDGET
+from relays.ssh.connection import MAX_CHANNELS, MAX_RUN, MAX_UNSENT, WINDOW_BUDGET
 from relays.ssh.lane import Lane
 from tests.relays.ssh.harness import Line, settle
 from tests.relays.ssh.test_exec import names, text
@@ -144,9 +144,14 @@ async def test_what_follows_a_run_does_not_overtake_it() -> None:
 async def test_a_run_is_bounded_by_the_window_and_dropped_with_the_connection() -> None:
     line = Line()
     channel, _ = await line.running()
-    for _ in range(WINDOW // MAX_PACKET + 1):
+    for _ in range(MAX_RUN // MAX_PACKET):
+        come(line, channel, b"x" * MAX_PACKET)
+    assert len(text(line.to_target(), "data")) == MAX_RUN
+    line.relay.server.full = True
+    for _ in range(WINDOW // MAX_PACKET - MAX_RUN // MAX_PACKET + 1):
         come(line, channel, b"x" * MAX_PACKET)
     assert names(line.to_target()) == ["close"]
+    line.relay.server.full = False
     other, _ = await line.running()
     come(line, other, b"lost")
     line.relay.client.serviceStopped()
