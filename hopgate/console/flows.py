@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hmac
+import itertools
 import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Final, TypeGuard
 
 from hopgate.console.pages.signin import FLOW_SECONDS
-from hopgate.errors import Unauthenticated, Unavailable
+from hopgate.errors import Unauthenticated
 
-MAX_FLOWS: Final = 1000
+MAX_FLOWS: Final = 10_000  # beyond, the oldest goes: whoever begins many must not keep others from signing in
 
 
 @dataclass(slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class Flow:
     """One sign-in on its way. Its `binding` is in a cookie of the browser that began it, so that nobody can end another's."""
 
     then: str  # where the person wanted to go
-    until: float
+    until: float = field(default_factory=lambda: time.time() + FLOW_SECONDS)
     binding: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
 
@@ -29,15 +30,11 @@ class Flows[F: Flow]:
     def __init__(self) -> None:
         self._flows: dict[str, F] = {}
 
-    def until(self) -> float:
-        """When a sign-in that begins now is over. Raises Unavailable when there is no room for it."""
-        now = time.time()
-        self._flows = {state: flow for state, flow in self._flows.items() if flow.until > now}
-        if len(self._flows) >= MAX_FLOWS:
-            raise Unavailable("too many people are signing in at once: try again")
-        return now + FLOW_SECONDS
-
     def keep(self, state: str, flow: F) -> None:
+        now = time.time()
+        for oldest in tuple(itertools.islice(self._flows, 2)):  # two for each that comes: in the end none that is over stays
+            if self._flows[oldest].until <= now or len(self._flows) >= MAX_FLOWS:
+                del self._flows[oldest]
         self._flows[state] = flow
 
     def find(self, state: str) -> F | None:

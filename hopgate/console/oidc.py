@@ -80,7 +80,7 @@ class Oidc:
     async def begin(self, then: str) -> tuple[str, str]:
         """Where to send the browser, and what its cookie must hold when it comes back. Raises Unavailable."""
         metadata = await self._discover()
-        flow = CodeFlow(then=then, until=self._flows.until(), nonce=secrets.token_urlsafe(16), verifier=secrets.token_urlsafe(48))
+        flow = CodeFlow(then=then, nonce=secrets.token_urlsafe(16), verifier=secrets.token_urlsafe(48))
         async with self._oauth() as oauth:
             url, state = oauth.create_authorization_url(
                 metadata["authorization_endpoint"],

@@ -67,10 +67,9 @@ class Saml:
         return found if isinstance(found, bytes) else str(found).encode()
 
     def begin(self, then: str) -> tuple[str, str]:
-        """Where to send the browser, and what its cookie must hold when it comes back. Raises Unavailable."""
-        until = self._flows.until()
+        """Where to send the browser, and what its cookie must hold when it comes back."""
         request, state = self._request(self._library), secrets.token_urlsafe(16)
-        flow = AuthnFlow(then=then, until=until, request=request.get_id())
+        flow = AuthnFlow(then=then, request=request.get_id())
         from onelogin.saml2.utils import OneLogin_Saml2_Utils
 
         query = {"SAMLRequest": request.get_request(), "RelayState": state}
