@@ -88,6 +88,11 @@ class Sshd:
     def running(self) -> bool:
         return self._process is not None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Make its files and run it. Raises Unavailable."""
         if reason := missing():
