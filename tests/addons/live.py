@@ -19,6 +19,7 @@ from typing import Any
 
 from hopgate.config import load_config
 from hopgate.tokens import issue_token
+from playground.postgres import free_port
 
 SECRET = "injected-credential-0123456789"
 PASSWORD = b"hunter2-secret"
@@ -235,12 +236,6 @@ class Gateway:
             path for path in (self.directory / "var").rglob("*") if path.is_file() and "keys" not in path.parts and "ca" not in path.parts
         ]
         return b"".join(path.read_bytes() for path in files) + self.output().encode()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
 
 
 def quiet(sock: socket.socket, seconds: float = 0.3) -> bool:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import addons
+from playground.postgres import free_port
 from tests.addons.conftest import RULES
-from tests.addons.live import PASSWORD, SECRET, Client, Gateway, free_port
+from tests.addons.live import PASSWORD, SECRET, Client, Gateway
 from tests.addons.origin import Origin, json_response
 
 CONNECTION = 'connections:\n  - {{name: api, kind: http, hosts: ["api.test:80"], target: "http://127.0.0.1:{port}"{more}}}\n'
