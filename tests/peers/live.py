@@ -19,7 +19,7 @@ from playground.demo.stage import Failed, Stage
 
 
 class Live(Stage):
-    """The demonstration's stage, and curl. `hopgate …` runs in this process: a Python that starts for each takes longer than the command."""
+    """The demonstration's stage, and curl. `hopgate …` runs in this process: to start Python takes longer than any command."""
 
     def hopgate(self, *arguments: str, stdin: str = "", token: str = "", fails: bool = False) -> str:
         out, err = io.StringIO(), io.StringIO()
