@@ -46,7 +46,7 @@ class Reply:
 class Client:
     """A connection to the gateway."""
 
-    def __init__(self, port: int, timeout: float = 5.0) -> None:
+    def __init__(self, port: int, timeout: float = 20.0) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self._rest = b""
 
@@ -183,7 +183,7 @@ class Gateway:
             self._token = self.token()
         return b"Proxy-Authorization: Bearer " + self._token.encode() + b"\r\n"
 
-    def connect(self, timeout: float = 5.0) -> Client:
+    def connect(self, timeout: float = 20.0) -> Client:
         return Client(self.port, timeout)
 
     def request(self, method: str, url: str, *, headers: bytes = b"", body: bytes = b"", credential: bytes | None = None) -> Reply:
@@ -204,7 +204,7 @@ class Gateway:
             client.send(data.replace(b"{auth}", self.credential))
             return client.read_all()
 
-    def tunnel(self, authority: str, timeout: float = 5.0) -> Client:
+    def tunnel(self, authority: str, timeout: float = 20.0) -> Client:
         client = self.connect(timeout)
         client.send(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n".encode() + self.credential + b"\r\n")
         data = b""
@@ -222,7 +222,7 @@ class Gateway:
         return [json.loads(line) for path in (self.directory / "var" / "ledger").glob("*.ndjson") for line in path.read_text().splitlines()]
 
     @staticmethod
-    def eventually(found: Callable[[], bool], seconds: float = 3.0) -> bool:
+    def eventually(found: Callable[[], bool], seconds: float = 30.0) -> bool:
         """Whether it becomes true: reads reach the disk a moment after their answer."""
         deadline = time.monotonic() + seconds
         while not found():
