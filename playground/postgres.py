@@ -71,6 +71,9 @@ class Postgres:
         self.identity: dict[str, Any] = {}  # how a process becomes the server's user: arguments of subprocess.Popen
         self.base = Path(os.devnull)
         self._process: subprocess.Popen[bytes] | None = None
+        self._read = 0  # bytes of its log
+        self._logged: list[dict[str, Any]] = []
+        self._texts: list[str] = []  # the same lines as JSON
 
     def __enter__(self) -> Self:
         self.start()
@@ -83,6 +86,7 @@ class Postgres:
 
     def start(self) -> None:
         """Unpack, initialise, run and fill it. Raises Unavailable."""
+        self._read, self._logged, self._texts = 0, [], []
         archive = find_archive()
         self.identity = _other_user()
         self.base = Path(tempfile.mkdtemp(prefix="hopgate-postgres-"))
@@ -178,8 +182,14 @@ class Postgres:
         path = self.home / "data" / "log" / "server.json"
         if not path.exists():
             return []
-        lines = path.read_bytes().split(b"\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        with path.open("rb") as file:  # it only grows, and is looked at often
+            file.seek(self._read)
+            added, separator, _ = file.read().rpartition(b"\n")
+        self._read += len(added) + len(separator)
+        lines = [json.loads(line) for line in added.split(b"\n") if line]
+        self._logged += lines
+        self._texts += [json.dumps(line, ensure_ascii=False) for line in lines]
+        return list(self._logged)
 
     def statements(self, user: str = "app") -> list[str]:
         """Texts that were executed for `user`, in order."""
@@ -187,7 +197,7 @@ class Postgres:
 
     def mentions(self, text: str) -> list[str]:
         """Lines of the log that hold `text` anywhere, errors, parsed and bound statements included."""
-        return [json.dumps(line) for line in self.log() if text in json.dumps(line, ensure_ascii=False)]
+        return [json.dumps(line) for line, shown in zip(self.log(), self._texts, strict=True) if text in shown]
 
     # --- inside
 

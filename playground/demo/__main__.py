@@ -118,12 +118,10 @@ def demonstrate(stage: Stage, report: Report) -> None:
     report.title("What the agent's code did, and got")
     proof.hops(report, [hop for hop in found if hop["client"] not in ("psql", "ssh", "sftp")], stage)
     if administrator is not None:
-        administrator.stopping.set()
-        administrator.join(20)
+        administrator.stop()
         sql.queries(report, [hop for hop in found if hop["client"] == "psql"])
     if operator is not None and isinstance(stage, HostStage):
-        operator.stopping.set()
-        operator.join(20)
+        operator.stop()
         ssh.commands(report, [hop for hop in found if hop["client"] in ("ssh", "sftp")], stage)
     report.title("Who approved")
     asked = f"{reviewer.asked.get('requester', '?')} asked for {reviewer.asked.get('title', '?')}"

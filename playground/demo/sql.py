@@ -27,21 +27,28 @@ class Administrator(threading.Thread):
     def __init__(self, stage: Stage, token: str, connection: str = CONNECTION, comment: str = "the condition is right") -> None:
         super().__init__(name=f"administrator of {connection}", daemon=True)
         self._stage, self._token, self._connection, self._comment = stage, token, connection, comment
+        self._watching = stage.following("approvals", "watch", "--json")
         self.asked: dict[str, Any] = {}
         self.approved_at = 0.0
         self.error = ""
-        self.stopping = threading.Event()
 
     def run(self) -> None:
         try:
-            while not self.asked and not self.stopping.wait(0.5):
-                waiting = json.loads(self._stage.hopgate("approvals", "list", "--json"))
-                self.asked = next((each for each in waiting if each["connection"] == self._connection), {})
+            assert self._watching.stdout is not None
+            waiting = map(json.loads, self._watching.stdout)
+            self.asked = next((each for each in waiting if each["connection"] == self._connection), {})
+            self._watching.terminate()
             if self.asked:
                 self.approved_at = time.time()
                 self._stage.hopgate("approvals", "approve", self.asked["id"], "--comment", self._comment, token=self._token)
         except (Failed, ValueError, KeyError, subprocess.TimeoutExpired) as error:
             self.error = str(error)
+
+    def stop(self) -> None:
+        """Nothing more will wait."""
+        self._watching.terminate()
+        self._watching.wait(20)
+        self.join(20)
 
 
 def queries(report: Report, found: Sequence[Mapping[str, Any]]) -> None:

@@ -61,7 +61,7 @@ class Stage:
         self.origin, self.proxy, self.health = free_ports(3)
         self.config, self.state = self.gateway / "hopgate.yaml", self.gateway / "var"
         self.access_log, self.log = self.gateway / "access.ndjson", self.gateway / "gateway.log"
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[subprocess.Popen[Any]] = []
         self._gateway: subprocess.Popen[bytes] | None = None
 
     def open(self, workers: int = 1) -> None:
@@ -98,6 +98,13 @@ class Stage:
             ended = f"ended with status {done.returncode}: {(done.stderr or done.stdout).strip()}"
             raise Failed(f"hopgate {' '.join(arguments)} {ended}")
         return done.stdout + done.stderr if fails else done.stdout
+
+    def following(self, *arguments: str) -> subprocess.Popen[str]:
+        """`hopgate …` that goes on, to the end of the stage at the latest: what it prints can be read from its stdout."""
+        words = [sys.executable, "-P", "-m", "hopgate", *arguments, "--config", str(self.config)]
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603
+        self._processes.append(process)
+        return process
 
     def command(self, words: Sequence[str], stdin: str = "", token: str = "") -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HOPGATE_TOKEN": token}

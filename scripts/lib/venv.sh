@@ -4,6 +4,7 @@ ROOT=$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV=$ROOT/.venv
 PYTHON=$VENV/bin/python
 unset PYTHONHOME PYTHONPATH VIRTUAL_ENV
+unset PYTHONDONTWRITEBYTECODE # images often set it: then each of the processes that tests and the demonstration start compiles all modules anew
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 usable() { # a pyenv shim exits 127 when its version is not selected, so run it and take the real file

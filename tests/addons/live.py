@@ -19,6 +19,7 @@ from typing import Any
 
 from hopgate.config import load_config
 from hopgate.tokens import issue_token
+from playground.postgres import free_port
 
 SECRET = "injected-credential-0123456789"
 PASSWORD = b"hunter2-secret"
@@ -45,7 +46,7 @@ class Reply:
 class Client:
     """A connection to the gateway."""
 
-    def __init__(self, port: int, timeout: float = 5.0) -> None:
+    def __init__(self, port: int, timeout: float = 20.0) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self._rest = b""
 
@@ -182,7 +183,7 @@ class Gateway:
             self._token = self.token()
         return b"Proxy-Authorization: Bearer " + self._token.encode() + b"\r\n"
 
-    def connect(self, timeout: float = 5.0) -> Client:
+    def connect(self, timeout: float = 20.0) -> Client:
         return Client(self.port, timeout)
 
     def request(self, method: str, url: str, *, headers: bytes = b"", body: bytes = b"", credential: bytes | None = None) -> Reply:
@@ -203,7 +204,7 @@ class Gateway:
             client.send(data.replace(b"{auth}", self.credential))
             return client.read_all()
 
-    def tunnel(self, authority: str, timeout: float = 5.0) -> Client:
+    def tunnel(self, authority: str, timeout: float = 20.0) -> Client:
         client = self.connect(timeout)
         client.send(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n".encode() + self.credential + b"\r\n")
         data = b""
@@ -221,7 +222,7 @@ class Gateway:
         return [json.loads(line) for path in (self.directory / "var" / "ledger").glob("*.ndjson") for line in path.read_text().splitlines()]
 
     @staticmethod
-    def eventually(found: Callable[[], bool], seconds: float = 3.0) -> bool:
+    def eventually(found: Callable[[], bool], seconds: float = 30.0) -> bool:
         """Whether it becomes true: reads reach the disk a moment after their answer."""
         deadline = time.monotonic() + seconds
         while not found():
@@ -235,12 +236,6 @@ class Gateway:
             path for path in (self.directory / "var").rglob("*") if path.is_file() and "keys" not in path.parts and "ca" not in path.parts
         ]
         return b"".join(path.read_bytes() for path in files) + self.output().encode()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
 
 
 def quiet(sock: socket.socket, seconds: float = 0.3) -> bool:

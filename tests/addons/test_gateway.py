@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import addons
+from playground.postgres import free_port
 from tests.addons.conftest import RULES
-from tests.addons.live import PASSWORD, SECRET, Client, Gateway, free_port
+from tests.addons.live import PASSWORD, SECRET, Client, Gateway
 from tests.addons.origin import Origin, json_response
 
 CONNECTION = 'connections:\n  - {{name: api, kind: http, hosts: ["api.test:80"], target: "http://127.0.0.1:{port}"{more}}}\n'
@@ -28,6 +29,18 @@ def alone(tmp_path: Path, origin: Origin) -> Iterator[Gateway]:
     yield gateway
     if gateway.process is not None:
         gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Iterator[Gateway]:
+    """A running gateway for tests that leave it as they found it. It was told another port than its configuration says."""
+    gateway = Gateway(tmp_path_factory.mktemp("standing"), CONNECTION.format(port=origin.port, more=""), RULES)
+    command = gateway.command()
+    command[command.index("--listen-port") + 1] = str(free_port())
+    gateway.command = lambda *more: [*command, *more]  # type: ignore[method-assign]
+    gateway.start()
+    yield gateway
+    gateway.stop()
 
 
 def test_touched_broken_and_deleted_it_still_denies(alone: Gateway, origin: Origin) -> None:
@@ -56,33 +69,27 @@ def test_touched_broken_and_deleted_it_still_denies(alone: Gateway, origin: Orig
     check()
 
 
-def test_the_configuration_says_where_to_listen(alone: Gateway) -> None:
+def test_the_configuration_says_where_to_listen(standing: Gateway) -> None:
     """Given elsewhere, or not at all, the listener moves before anybody is served."""
-    elsewhere = free_port()
-    wanted = alone.port
-    command = alone.command()
-    command[command.index("--listen-port") + 1] = str(elsewhere)
-    alone.command = lambda *_: command  # type: ignore[method-assign]
-    alone.start()
-    assert alone.port == wanted
+    command = standing.command()
+    elsewhere = int(command[command.index("--listen-port") + 1])
+    assert standing.get("http://api.test/items").status == 200
+    assert elsewhere != standing.port
     with pytest.raises(ConnectionRefusedError):
         Client(elsewhere)
 
 
-def test_a_broken_rule_file_leaves_the_old_rules(alone: Gateway, origin: Origin) -> None:
-    alone.start()
-    (alone.directory / "rules.yaml").write_text("version: 1\nrules: [{id: all, on: http, efect: allow}]\n")
+def test_a_broken_rule_file_leaves_the_old_rules(standing: Gateway, origin: Origin) -> None:
+    (standing.directory / "rules.yaml").write_text("version: 1\nrules: [{id: all, on: http, efect: allow}]\n")
     time.sleep(1.5)
-    assert alone.get("http://api.test/admin/x").status == 403
-    assert alone.get("http://api.test/items").status == 200
-    (alone.directory / "rules.yaml").write_text(
+    assert standing.get("http://api.test/admin/x").status == 403
+    assert standing.get("http://api.test/items").status == 200
+    (standing.directory / "rules.yaml").write_text(
         RULES.replace("id: read, on: http, match: {method: [GET, HEAD]}", "id: read, on: http, match: {method: HEAD}")
     )
-    deadline = time.monotonic() + 5
-    while alone.get("http://api.test/items").status == 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert alone.get("http://api.test/items").status == 403
+    assert standing.eventually(lambda: standing.get("http://api.test/items").status == 403, 30)
+    (standing.directory / "rules.yaml").write_text(RULES)
+    assert standing.eventually(lambda: standing.get("http://api.test/items").status == 200, 30)
 
 
 def test_without_the_cached_dispatch_it_gates_the_same(alone: Gateway, origin: Origin) -> None:
@@ -120,10 +127,9 @@ def test_a_missing_configuration_is_told_in_one_line(alone: Gateway) -> None:
     assert "hopgate.yaml: cannot be read" in done.stderr
 
 
-def test_a_second_gateway_on_one_state_directory_is_refused_in_one_line(alone: Gateway) -> None:
-    alone.start()
-    other = [part.replace(f"{alone.port}", f"{free_port()}") for part in alone.command("--set", "hopgate_process=another")]
-    second = subprocess.run(other, cwd="/", env=alone.environment(), capture_output=True, text=True, timeout=30)
+def test_a_second_gateway_on_one_state_directory_is_refused_in_one_line(standing: Gateway) -> None:
+    other = standing.command("--set", "hopgate_process=another")
+    second = subprocess.run(other, cwd="/", env=standing.environment(), capture_output=True, text=True, timeout=90)
     assert second.returncode == 1
     assert "is in use by the gateway with pid" in second.stderr
     assert len(second.stderr.splitlines()) == 1
@@ -144,13 +150,12 @@ def test_broken_rules_at_start_are_refused(alone: Gateway) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_private_directories_are_private(alone: Gateway) -> None:
-    alone.start()
+def test_the_private_directories_are_private(standing: Gateway) -> None:
     for name in (".", "ca", "keys", "recordings", "ledger"):
-        path = alone.directory / "var" / name
+        path = standing.directory / "var" / name
         if path.exists():
             assert path.stat().st_mode & 0o077 == 0, name
-    assert (alone.directory / "var" / "ca" / "mitmproxy-ca.pem").stat().st_mode & 0o077 == 0
+    assert (standing.directory / "var" / "ca" / "mitmproxy-ca.pem").stat().st_mode & 0o077 == 0
 
 
 FAULTS = """

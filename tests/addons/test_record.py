@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,13 +162,13 @@ def test_stock_mitmdump_reads_it(gateway: Gateway, origin: Origin) -> None:
     assert SECRET not in shown.stdout
 
 
-@pytest.fixture
-def alone(tmp_path: Path, origin: Origin) -> Iterator[Gateway]:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Iterator[Gateway]:
+    """A gateway that may come to harm."""
     from tests.addons.conftest import RULES
 
-    origin.clear()
     target = f'connections: [{{name: api, kind: http, hosts: ["api.test:80"], target: "http://127.0.0.1:{origin.port}"}}]\n'
-    gateway = Gateway(tmp_path, target, RULES).start()
+    gateway = Gateway(tmp_path_factory.mktemp("alone"), target, RULES).start()
     yield gateway
     gateway.stop()
 
@@ -187,15 +186,21 @@ def test_after_a_kill_whole_records_are_left(alone: Gateway, origin: Origin) -> 
 def test_when_the_recording_cannot_be_written_nothing_is_answered(alone: Gateway, origin: Origin) -> None:
     origin.answers["/full"] = json_response(b'{"a":"visible-payload"}')
     assert alone.get("http://api.test/items").status == 200
+    before = len(flows(alone))
     assert alone.process is not None
     # the recording is open; a limit on file size is what a full disk looks like to it
     import resource
 
-    resource.prlimit(alone.process.pid, resource.RLIMIT_FSIZE, (1, 1))
-    reply = alone.get("http://api.test/full")
+    usual = resource.prlimit(alone.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(alone.process.pid, resource.RLIMIT_FSIZE, (1, usual[1]))
+    try:
+        reply = alone.get("http://api.test/full")
+    finally:
+        resource.prlimit(alone.process.pid, resource.RLIMIT_FSIZE, usual)
     assert b"visible-payload" not in reply.raw
     assert reply.status in (0, 403, 503)
-    assert [flow.request.path for flow in flows(alone)] == ["/items"]
+    assert len(flows(alone)) == before
+    assert flows(alone, "/full") == []
 
 
 def test_credentials_are_never_recorded() -> None:

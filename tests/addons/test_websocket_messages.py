@@ -114,9 +114,7 @@ def socket(gateway: Gateway, server: Server) -> Iterator[Socket]:
 
 
 def wait_for(server: Server, count: int) -> None:
-    deadline = time.monotonic() + 3
-    while len(server.got) < count and time.monotonic() < deadline:
-        time.sleep(0.02)
+    Gateway.eventually(lambda: len(server.got) >= count)
 
 
 def test_the_handshake_is_judged_masked_and_uncompressed(socket: Socket, origin: Origin) -> None:
@@ -224,10 +222,13 @@ def test_messages_are_recorded_masked(gateway: Gateway, server: Server) -> None:
     wait_for(server, 1)
     socket.send(8, struct.pack(">H", 1000))
     socket.events()
-    time.sleep(0.2)
-    recorded = [flow for path in gateway.recordings() for flow in read(path) if flow.websocket]
-    shown = [[message.content for message in flow.websocket.messages] for flow in recorded]
-    assert [b'{"password":"[redacted]"}', b'{"action":"list","password":"[redacted]"}'] in shown
+
+    def recorded() -> bool:
+        flows = [flow for path in gateway.recordings() for flow in read(path) if flow.websocket]
+        shown = [[message.content for message in flow.websocket.messages] for flow in flows]
+        return [b'{"password":"[redacted]"}', b'{"action":"list","password":"[redacted]"}'] in shown
+
+    assert gateway.eventually(recorded)
     assert PASSWORD not in gateway.everything_written()
 
 

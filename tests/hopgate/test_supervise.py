@@ -23,14 +23,10 @@ from hopgate.errors import Misconfigured, Unavailable
 from hopgate.health import HealthServer
 from hopgate.state_lock import StateLock
 from hopgate.supervise import Supervisor, Worker
+from playground.postgres import free_port
 
 # answers 501 to everything, as a proxy that is up answers something
 LISTENS = "import http.server as h; h.ThreadingHTTPServer(('127.0.0.1', {port}), h.BaseHTTPRequestHandler).serve_forever()"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:

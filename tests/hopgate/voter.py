@@ -1,9 +1,10 @@
-"""Another process on the same store: waits for a line on stdin, does one thing, and prints how it ended as JSON.
+"""Another process on the same store. For each line on stdin, a JSON list, it opens the store, says that it is ready, waits for another
+line, does one thing, and prints how it ended as JSON.
 
-python -m tests.hopgate.voter STATE decide APPROVAL REVIEWER VERDICT
-python -m tests.hopgate.voter STATE spend
-python -m tests.hopgate.voter STATE wait APPROVAL
-python -m tests.hopgate.voter STATE lock KIND VALUE
+[STATE, "decide", APPROVAL, REVIEWER, VERDICT]
+[STATE, "spend"]
+[STATE, "wait", APPROVAL]               waits for no other line
+[STATE, "lock", KIND, VALUE]
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,11 @@ async def main(state: str, what: str, *words: str) -> None:
         result = await act(approvals, store, what, list(words))
     except HopgateError as error:
         result = type(error).__name__
-    print(json.dumps({"result": result, "at": time.monotonic()}), flush=True)
     await approvals.close()
     await store.close()
+    print(json.dumps({"result": result}), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    for line in iter(sys.stdin.readline, ""):
+        asyncio.run(main(*json.loads(line)))

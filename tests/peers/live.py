@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from playground.demo.stage import Stage
+import pytest
+
+from hopgate.cli.app import run
+from playground.demo.stage import Failed, Stage
 
 
 class Live(Stage):
-    """The demonstration's stage, and curl."""
+    """The demonstration's stage, and curl. `hopgate …` runs in this process: to start Python takes longer than any command."""
+
+    def hopgate(self, *arguments: str, stdin: str = "", token: str = "", fails: bool = False) -> str:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+            patch.setenv("HOPGATE_TOKEN", token)
+            status = run([*arguments, "--config", str(self.config)])
+        if (status != 0) is not fails:
+            raise Failed(f"hopgate {' '.join(arguments)} ended with status {status}: {(err.getvalue() or out.getvalue()).strip()}")
+        return out.getvalue() + err.getvalue() if fails else out.getvalue()
 
     def curl(self, token: str, *arguments: str, body: str | None = None) -> subprocess.CompletedProcess[str]:
         """curl through the gateway; the last line of its output is the status."""

@@ -14,14 +14,10 @@ import pytest
 
 from hopgate import supervise
 from hopgate.config import Config, load_config
+from playground.postgres import free_port
 from relays.__main__ import LISTENERS, RELAYS, Process, main, parse, relays_of
 from tests.relays.plain import PlainRelay
 from tests.relays.world import configure
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def listening(tmp_path: Path, port: int, target: int = 1) -> Config:

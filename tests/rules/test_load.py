@@ -224,7 +224,7 @@ def test_one_mistake_one_problem(body: str, kind: str, effect: str, expected: st
         ("version: 1\nrules: []\n<<: {a: 1}\n", "my.yaml:3:1: merge keys"),
         ("version: 1\nrules: !!python/object:os.system []\n", "my.yaml:2:8: tags such as"),
         ("version: 1\nrules: &a [*a]\n", "my.yaml:1:1: nested deeper than"),
-        ("version: 1\nrules: " + "[" * 2000, "my.yaml"),
+        ("version: 1\nrules: " + "[" * 1000, "my.yaml: not YAML: nested too deeply"),
         ("version: 1\nrules: " + "[" * 100 + "]" * 100, "my.yaml:1:1: nested deeper than"),
         (
             "%YAML 1.1\n---\nversion: 1\nrules: [{id: a, on: http, match: {websocket: yes}, effect: deny}]\n",

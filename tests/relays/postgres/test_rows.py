@@ -118,7 +118,7 @@ ACTIONS = st.lists(st.sampled_from([None, REDACT, rows.NULL, lambda value: None,
 def test_an_ending_is_the_treatment(value: bytes, keep: int) -> None:
     treatment = Treatment("r", "partial", keep)
     ending = rows.Ending(b"****", keep, treatment.of_bytes)
-    for module in filter(None, (rows, compiled)):  # not `both`: pytest-twisted wraps hypothesis's tests once for each parameter
+    for module in filter(None, (rows, compiled)):
         masked, _ = module.mask_rows(data_row(b"a", value, None), 0, 3, [None, ending, ending], [0] * 3)
         assert masked == data_row(b"a", treatment.of_bytes(value), None)
 
