@@ -11,12 +11,14 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 from twisted.protocols.portforward import ProxyFactory
 
+reactor: Any = _reactor
 
-def main(listen: int, target: int) -> None:
-    reactor: Any = _reactor
-    reactor.listenTCP(listen, ProxyFactory("127.0.0.1", target), interface="127.0.0.1")
-    reactor.run()
+
+def listen(port: int, target: int) -> Any:
+    """Forward a port (0: one that is free) of loopback to another; Twisted's IListeningPort."""
+    return reactor.listenTCP(port, ProxyFactory("127.0.0.1", target), interface="127.0.0.1")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    listen(int(sys.argv[1]), int(sys.argv[2]))
+    reactor.run()
