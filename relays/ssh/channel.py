@@ -245,7 +245,7 @@ class Channel:
             return size > 0 and not self.gone
         return False
 
-    def got_data(self, data: memoryview, *, extended: bool = False) -> None:
+    def got_data(self, data: bytes | memoryview, *, extended: bool = False) -> None:
         """Data that `takes` has let in, of one message or of several."""
         if self.gone:
             return

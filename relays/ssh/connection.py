@@ -155,7 +155,7 @@ class Connection(SSHService):
         channel, run = self._run_of, self._run
         if channel is not None and not self.over:
             self._run_of, self._run, self._run_size = None, [], 0
-            channel.got_data(run[0] if len(run) == 1 else memoryview(b"".join(run)))
+            channel.got_data(run[0] if len(run) == 1 else b"".join(run))
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, RemoteProtocolError):
@@ -261,7 +261,7 @@ class Connection(SSHService):
         fields.end()
         if code == codec.STDERR:
             if channel.takes(len(data)):
-                channel.got_data(memoryview(data), extended=True)
+                channel.got_data(data, extended=True)
         else:
             channel.break_off("extended data of an unknown type came")
 

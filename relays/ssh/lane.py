@@ -16,12 +16,12 @@ class Lane:
 
     __slots__ = ("_passes", "_source", "_target")
 
-    def __init__(self, source: Channel, target: Channel, passes: Callable[[memoryview], bool]) -> None:
+    def __init__(self, source: Channel, target: Channel, passes: Callable[[bytes | memoryview], bool]) -> None:
         self._source = source
         self._target = target
         self._passes = passes
 
-    def take(self, data: memoryview) -> bool:
+    def take(self, data: bytes | memoryview) -> bool:
         """Pass the data on. False: nothing was done, it cannot go this way now."""
         target = self._target
         if not target.takes_now(len(data)):

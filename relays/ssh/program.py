@@ -83,10 +83,10 @@ class Program(Running, Owner):
             self.client.lane = Lane(self.client, self._channel, self._passes_in)
             self._channel.lane = Lane(self._channel, self.client, self._passes_out)
 
-    def _passes_in(self, data: memoryview) -> bool:
+    def _passes_in(self, data: bytes | memoryview) -> bool:
         return not self._over
 
-    def _passes_out(self, data: memoryview) -> bool:
+    def _passes_out(self, data: bytes | memoryview) -> bool:
         if self.cast is None and not self.returns and not self._over and self._output.passes(len(data)):
             return True
         self._said(bytes(data), False)
