@@ -231,9 +231,6 @@ class Identify:
             # mitmproxy would relay an absolute-form target as it is, naming another host to the target
             _malformed(flow, "a request inside a tunnel names its path only")
             return False
-        if flow.request.is_http2 and flow.request.data.scheme != b"https":
-            _malformed(flow, "the scheme of a request inside TLS is https")  # rules would judge what its client says
-            return False
         if not tunnel.sni_checked:
             sni = flow.client_conn.sni
             try:

@@ -30,11 +30,12 @@ class Members(dict[str, Any]):
     """A dict by name that knows of other spellings. They are worked out when a condition first asks."""
 
     __slots__ = ("_spellings",)
+    _spellings: dict[str, str]
 
     def check(self, name: str) -> None:
         """Raises OtherSpelling when a member may be `name` to a server, and is not exactly that."""
         try:
-            spellings: dict[str, str] = self._spellings
+            spellings = self._spellings
         except AttributeError:
             spellings = {}
             for member in self:
