@@ -30,6 +30,7 @@ def build(gate: Gate, script: str) -> list[Any]:
     from addons.identify import Identify
     from addons.listener import Listener
     from addons.mask import Mask
+    from addons.memory import Memory
     from addons.record import Record
     from addons.tunnels import Tunnels
 
@@ -47,6 +48,7 @@ def build(gate: Gate, script: str) -> list[Any]:
         websocket_messages.WebSockets(record),
         Mask(gate),
         record,
+        Memory(),
     ]
 
 

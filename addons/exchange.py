@@ -32,6 +32,7 @@ class Exchange:
         "endpoint",
         "facts",
         "frames",
+        "held",
         "host",
         "lease",
         "masked",
@@ -66,6 +67,7 @@ class Exchange:
         self.refused = ""  # why; from then on nothing from the target may reach the client
         self.endpoint = False  # a request to the gateway itself
         self.recorded = False
+        self.held = 0  # bytes of bodies that are in memory (addons.memory)
         self.dropped = 0  # bytes of body that were read and not kept
         self.masked: dict[str, int] = {}
         # the request as the client sent it: what is judged and recorded, not what injection and routing made of it

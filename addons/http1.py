@@ -2,6 +2,7 @@
 
 - A message with chunked trailers crashes the connection's layer and leaves the peer hanging: refuse it as a protocol error.
 - Heads, chunk headers and pipelined requests are buffered without bound: bound them.
+- Bodies have a bound, their number has none: count what is held for each caller.
 - The body of a request that is refused already is kept all the same: read it to its end, and drop it.
 - Error pages quote what the target sent, unmasked: say only the status.
 - A crash of the layers leaves the client hanging: hang up.
@@ -15,12 +16,13 @@ import logging
 from typing import Any
 
 import h11
-from mitmproxy import http
+from mitmproxy import ctx, http
 from mitmproxy.proxy import commands, events, layer, server
-from mitmproxy.proxy.layers.http import HttpEvent, HttpStream, RequestData, RequestHeaders, _http1, _http2
+from mitmproxy.proxy.layers.http import HttpEvent, HttpStream, RequestData, RequestHeaders, ResponseData, _http1, _http2
 
 from addons import known, problems, token_endpoint
-from addons.exchange import find
+from addons.exchange import find, refuse
+from addons.memory import Memory
 from addons.transports import close_client
 from hopgate.errors import Misconfigured
 
@@ -36,6 +38,7 @@ _client_read_headers = _http1.Http1Client.read_headers
 _client_send = _http1.Http1Client.send
 _wait = _http1.Http1Server.wait
 _consume_body = HttpStream.state_consume_request_body
+_consume_response = HttpStream.state_consume_response_body
 _log_line = server.ConnectionHandler.log
 
 
@@ -123,7 +126,32 @@ def _consume_wanted(self: HttpStream, event: HttpEvent) -> layer.CommandGenerato
             if exchange.dropped > MAX_DROPPED:
                 close_client(self.flow.client_conn)
             return
+        if not _memory().take(self.flow, exchange, len(event.data)):
+            self.request_body_buf.clear()
+            refuse(self.flow, problems.problem("unavailable", 429, _TOO_MUCH, headers={"Retry-After": "5"}), "too much in memory")
+            return
     yield from _consume_body(self, event)
+
+
+def _consume_answered(self: HttpStream, event: HttpEvent) -> layer.CommandGenerator[None]:
+    """The same for what targets answer."""
+    if isinstance(event, ResponseData):
+        exchange = find(self.flow)
+        if exchange is not None and not _memory().take(self.flow, exchange, len(event.data)):
+            # half of a response is here, and what an answer of ours would be appended to: hang up
+            self.response_body_buf.clear()
+            exchange.refused = exchange.refused or "too much in memory"
+            close_client(self.flow.client_conn)
+            return
+    yield from _consume_response(self, event)
+
+
+_TOO_MUCH = "too many bytes of your requests and responses are in the gateway's memory: finish some of them first"
+
+
+def _memory() -> Memory:
+    found: Any = ctx.master.addons.get("hopgate_memory")
+    return found  # type: ignore[no-any-return]
 
 
 def _wait_bounded(self: _http1.Http1Connection, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
@@ -155,6 +183,7 @@ def install() -> None:
         (_http1, "ChunkedReader"),
         (_http2, "format_error"),
         (HttpStream, "state_consume_request_body"),
+        (HttpStream, "state_consume_response_body"),
         (server.ConnectionHandler, "log"),
     ]
     missing = [f"{getattr(owner, '__name__', owner)}.{name}" for owner, name in wanted if not hasattr(owner, name)]
@@ -173,4 +202,5 @@ def install() -> None:
     code.Http1Server.wait = _wait_bounded
     stream: Any = HttpStream
     stream.state_consume_request_body = _consume_wanted
+    stream.state_consume_response_body = _consume_answered
     handler.log = _log_and_hang_up

@@ -39,7 +39,7 @@ STREAMED: Final = frozenset(
         "application/x-json-stream",
     }
 )
-_IN_THREAD: Final = 512 << 10  # bytes from which masking would hold up every other connection for too long
+_IN_THREAD: Final = 128 << 10  # bytes from which masking would hold up every other connection for too long
 _DECODED_IN_THREAD: Final = 16 << 10  # the same for encoded bodies: what they grow to is not known before
 _BODILESS: Final = frozenset({204, 205, 304})
 _OF_THE_BODY: Final = frozenset(  # headers that describe or sign the bytes that have been changed

@@ -29,9 +29,12 @@ REDACTED: Final = b"[redacted]"
 CUT: Final = b"\n[cut]\n"  # ends what `recordings.head_bytes` shortened, on every protocol
 CREDENTIALS: Final = frozenset(
     {
+        b"api-key",
+        b"apikey",
         b"authorization",
         b"authentication-info",
         b"cookie",
+        b"private-token",
         b"proxy-authorization",
         b"proxy-authenticate",
         b"set-cookie",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -185,8 +186,25 @@ def _literals(where: tuple[str, ...], template: Template, values: Mapping[Refere
         # a user name from a variable or file is no secret, and hiding `app` everywhere would break responses
         if where[0] != "username" or reference.source in ("secret", "vault"):
             yield values[reference].encode()
+    if where[0] == "headers":
+        yield from _basic(text)
     if not template.references and (where[0] in ("password", "private_key") or (len(where) == 2 and _SENSITIVE.search(where[1]))):
         yield text.encode()
         scheme, _, value = text.partition(" ")
         if where[0] == "headers" and scheme.lower() in ("bearer", "basic", "token") and value.strip():
             yield value.strip().encode()
+
+
+def _basic(text: str) -> Iterable[bytes]:
+    """What `Basic` credentials (RFC 7617) are in clear text: targets that echo a request decode them."""
+    scheme, _, encoded = text.partition(" ")
+    if scheme.lower() != "basic":
+        return
+    try:
+        pair = base64.b64decode(encoded.strip(), validate=True)
+    except ValueError:
+        return
+    password = pair.partition(b":")[2]
+    if password:
+        yield pair
+        yield password

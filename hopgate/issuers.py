@@ -44,7 +44,7 @@ def parse(token: str) -> Parsed:
     parts = token.split(".")
     if len(parts) == 5:
         raise Unauthenticated("the token is encrypted (JWE); only signed tokens are accepted")
-    if len(parts) != 3:
+    if len(parts) != 3 or "=" in token:
         raise Unauthenticated(_MALFORMED)
     header, payload = _json_object(parts[0]), _json_object(parts[1])
     algorithm, kid, issuer = header.get("alg"), header.get("kid"), payload.get("iss")

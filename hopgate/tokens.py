@@ -29,8 +29,12 @@ _RESERVED: Final = frozenset({"iss", "aud", "sub", "exp", "nbf", "iat", "jti", P
 
 
 def token_id(token: str) -> str:
-    """The name of a token in store, ledger and sessions: its SHA-256 as hex."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    """The name of a token in store, ledger and sessions: its SHA-256 as hex; of a JWT, without the signature.
+
+    A signature can be written in more than one way (ECDSA has two for each; padding), and what is revoked must stay so in all of them.
+    """
+    named = token.rpartition(".")[0] if token.count(".") == 2 else token
+    return hashlib.sha256(named.encode()).hexdigest()
 
 
 def revocation_ids(token: str) -> tuple[str, ...]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 from rules.match import FormText
+from rules.members import Members
 from rules.model import UNKNOWN
 from rules.request_target import form_parameters
 
 MAX_BODY: Final = 1 << 20  # bytes after decoding
 FORM: Final = "application/x-www-form-urlencoded"
 _MOST_DIGITS: Final = 1000
+# a server that reads JSON as YAML finds members behind `<<` which no JSON reader sees
+_OTHER_NOTATION: Final = re.compile(r"yaml|\bxml\b|multipart/")
 _UTF8: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 
 
@@ -65,7 +69,7 @@ def parse_body(data: bytes, content_type: str, charset: str) -> Any:
     labelled = content_type == "application/json" or content_type.endswith("+json")
     looks = data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[")
     form = content_type == FORM
-    if charset not in _UTF8:
+    if charset not in _UTF8 or _OTHER_NOTATION.search(content_type) is not None:
         return UNKNOWN
     if form and looks and (b"=" in data or b"&" in data):
         return UNKNOWN  # a form to one server, JSON to the next
@@ -83,17 +87,21 @@ def _json(data: bytes) -> Any:
 
 
 def _form(data: bytes) -> Any:
+    if b";" in data:
+        return UNKNOWN  # separates fields for some servers (Rack 2, Python before 3.10), as in a query
     try:
         parameters = form_parameters(data.decode("ascii"))
     except UnicodeDecodeError:
         return UNKNOWN
     if parameters is None:
         return UNKNOWN
-    return {name: FormText(values[0]) if len(values) == 1 else [FormText(value) for value in values] for name, values in parameters.items()}
+    return Members(
+        {name: FormText(values[0]) if len(values) == 1 else [FormText(value) for value in values] for name, values in parameters.items()}
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+    found = Members(pairs)
     if len(found) != len(pairs):
         raise ValueError("duplicate key")
     return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rules.bodies import FORM, MAX_BODY, Undecodable, decode_content, parse_body
+from rules.members import HeaderFields
 from rules.model import UNKNOWN, Exact, Operation
 from rules.printable import visible
 from rules.request_target import AmbiguousPath, AmbiguousRequest, canonical_method, canonical_path, query_parameters
@@ -55,8 +57,23 @@ UNCOVERED_HEADERS: Final = frozenset(
 _CREDENTIALS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token", "x-amz-security-token"}
 )
-_OVERRIDES: Final = frozenset({"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"})
+_OVERRIDES: Final = frozenset(
+    {
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        "x-original-url",
+        "x-original-uri",
+        "x-override-url",
+        "x-rewrite-url",
+    }
+)
+# in the query or a form: Rails, Laravel, Symfony (Slim in capitals), Salesforce, and who takes the headers from there as well
+_OVERRIDING_PARAMETERS: Final = frozenset({"_method", "_httpmethod", "x-http-method-override", "x-http-method", "x-method-override"})
 _SINGLE: Final = ("host", "content-type", "content-encoding", "content-length", "transfer-encoding")
+_MEDIA_TYPE: Final = re.compile(r"[^\s,;]*")  # one, or a word that is none; PHP reads `FORM, application/json` as a form
+_BREAKS_THE_LINE: Final = re.compile(r"[\x00-\x20\x7f#]")  # ends a request target to some servers: HTTP/2 clients can send it
+_ODD_NAME: Final = re.compile(r"[^0-9a-z-]")
 _ABSENT: Final = object()
 
 
@@ -133,7 +150,7 @@ def _query(facts: HttpFacts) -> Any:
 
 def field_values(headers: Headers) -> Mapping[str, tuple[str, ...]]:
     """Lower-case name -> values in order. The caller's token is no fact."""
-    found: dict[str, tuple[str, ...]] = {}
+    found = HeaderFields()
     repeated: dict[str, list[str]] = {}  # a head may hold 64,000 fields of one name: a tuple for each would take seconds
     for name, value in headers:
         key = name.lower()
@@ -155,11 +172,13 @@ def _content_type(facts: HttpFacts) -> Any:
 
 
 def _charset(facts: HttpFacts) -> str:
+    """The one character encoding that the body is labelled with; where there are several, servers read different ones."""
+    found = set()
     for parameter in "".join(facts.values("content-type")).split(";")[1:]:
         name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset":
-            return value.strip().strip('"').lower()
-    return ""
+        if name.strip().lower().rstrip("*") == "charset":
+            found.add(value.strip().strip('"').lower())
+    return found.pop() if len(found) == 1 else " and ".join(sorted(found))
 
 
 def _body(facts: HttpFacts) -> Any:
@@ -203,6 +222,8 @@ def incomplete_reason(facts: HttpFacts) -> str:
             facts._values["path"] = canonical_path(facts.raw_path)
     except AmbiguousRequest as error:
         return error.reason
+    if _BREAKS_THE_LINE.search(facts.raw_path) is not None:
+        return "the query has a character that must be percent-encoded"
     if facts.get("path") == "*" and facts.method != "OPTIONS":
         return "only OPTIONS asks about the whole server (`*`)"  # RFC 9112 section 3.2.4
     headers = facts.get("headers")
@@ -214,34 +235,41 @@ def incomplete_reason(facts: HttpFacts) -> str:
     if not _OVERRIDES.isdisjoint(headers):
         return "a header overrides the method or the path"
     for name in headers:
-        # CGI and WSGI make one variable of `Content_Type` and `Content-Type`
-        if "_" in name and (name.replace("_", "-") in _OVERRIDES or name.replace("_", "-") in _SINGLE):
-            return f"some servers read the field {name} with hyphens"
+        # CGI and WSGI make one variable of `Content_Type` and `Content-Type`, old servers of `Content.Type` as well
+        if "_" in name or "." in name:
+            plain = _ODD_NAME.sub("-", name)
+            if plain in _OVERRIDES or plain in _SINGLE:
+                return f"some servers read the field {name} with hyphens"
     return _body_reason(facts)
 
 
 def _overriding_parameter(facts: HttpFacts, content_type: str) -> str | None:
-    """Where a parameter `_method` is, which Rails, Laravel and Symfony take for the method."""
+    """Where a parameter is which frameworks take for the method."""
     query = facts.raw_path.partition("?")[2]
-    if query and ("_method" in query or "%" in query):
-        parameters = facts.get("query")
-        if "_method" in (parameters if isinstance(parameters, dict) else query):
-            return "query"
-    if facts.body and content_type == FORM:
-        form = facts.get("body")
-        if "_method" in form if isinstance(form, dict) else b"_method" in facts.body:
-            return "form"
-    if facts.body and content_type == "multipart/form-data" and b"_method" in facts.body:
+    if query and ("method" in query.lower() or "%" in query) and _overrides(facts.get("query"), query):
+        return "query"
+    if facts.body and content_type == FORM and _overrides(facts.get("body"), facts.body.decode("latin-1")):
+        return "form"
+    if facts.body and content_type == "multipart/form-data" and _overrides(UNKNOWN, facts.body.decode("latin-1")):
         return "form"
     return None
 
 
+def _overrides(parameters: Any, raw: str) -> bool:
+    if isinstance(parameters, dict):
+        return any(name.strip().lower() in _OVERRIDING_PARAMETERS for name in parameters)
+    lower = raw.lower()
+    return any(name in lower for name in _OVERRIDING_PARAMETERS)
+
+
 def _body_reason(facts: HttpFacts) -> str:
     content_type = facts.get("content_type")
+    if _MEDIA_TYPE.fullmatch(content_type) is None:
+        return "the content type names more than one media type"
     if content_type.startswith("application/grpc"):
         return "gRPC messages are not read"
     if (place := _overriding_parameter(facts, content_type)) is not None:
-        return f"the {place} overrides the method (`_method`)"
+        return f"the {place} overrides the method (as `_method` does)"
     if facts.values("content-encoding"):
         try:
             facts.content()
@@ -334,6 +362,8 @@ def _covered(headers: Headers) -> list[tuple[str, str]]:
 
 def _without_waiting(value: str) -> str:
     """`Prefer` without the preferences that the gateway itself reads (RFC 7240): they say how to wait, not what to do."""
+    if '"' in value:
+        return value  # a comma may stand in a quoted string, which would then not be covered
     kept = [part.strip() for part in value.split(",")]
     return ", ".join(
         part for part in kept if part and part.partition("=")[0].partition(";")[0].strip().lower() not in ("wait", "respond-async")

@@ -14,6 +14,8 @@ from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.ext.parser import parse
 from jsonpath_ng.jsonpath import Wildcard
 
+from rules.members import Members
+
 type Find = Callable[[Any], list[Any]]
 
 MAX_PATH: Final = 512  # characters
@@ -25,7 +27,10 @@ class BadPath(ValueError):
 
 @lru_cache(maxsize=1024)
 def compile_find(path: str) -> Find:
-    """The values that `path` leads to in a parsed document, in document order; [] where it leads nowhere. Raises BadPath."""
+    """The values that `path` leads to in a parsed document, in document order; [] where it leads nowhere. Raises BadPath.
+
+    What is given raises OtherSpelling for a document whose objects are `Members`.
+    """
     if not path.startswith("$"):
         raise BadPath(f"a JSONPath starts with `$`, got `{path[:60]}`")
     if len(path) > MAX_PATH:
@@ -79,7 +84,7 @@ def _single(part: Any) -> _Step | None:
 def _descend(names: tuple[str, ...]) -> Find:
     def find(document: Any) -> list[Any]:
         for name in names:
-            if type(document) is not dict or name not in document:
+            if not isinstance(document, dict) or not _holds(document, name):
                 return []
             document = document[name]
         return [document]
@@ -99,7 +104,7 @@ def _walk(steps: tuple[Callable[[Any], Iterator[Any]], ...]) -> Find:
 
 def _step(step: _Step) -> Callable[[Any], Iterator[Any]]:
     if isinstance(step, str):
-        return lambda value: iter((value[step],) if type(value) is dict and step in value else ())
+        return lambda value: iter((value[step],) if isinstance(value, dict) and _holds(value, step) else ())
     if isinstance(step, int):
         return lambda value: iter((value[step],) if type(value) is list and -len(value) <= step < len(value) else ())
     if step[0] == "*":
@@ -108,8 +113,14 @@ def _step(step: _Step) -> Callable[[Any], Iterator[Any]]:
     return lambda value: _named_below(value, name)
 
 
+def _holds(members: dict[str, Any], name: str) -> bool:
+    if isinstance(members, Members):
+        members.check(name)
+    return name in members
+
+
 def _children(value: Any) -> Iterator[Any]:
-    if type(value) is dict:
+    if isinstance(value, dict):
         yield from value.values()
     elif type(value) is list:
         yield from value
@@ -120,8 +131,8 @@ def _named_below(value: Any, name: str) -> Iterator[Any]:
     stack = [value]
     while stack:
         here = stack.pop()
-        if type(here) is dict:
-            if name in here:
+        if isinstance(here, dict):
+            if _holds(here, name):
                 yield here[name]
             stack.extend(reversed(here.values()))
         elif type(here) is list:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from rules.jsonpath import compile_find
+from rules.members import Members
 from rules.model import UNKNOWN, Unknown
 from rules.patterns import BadPattern, any_matcher, compile_name, compile_network, compile_path, compile_program, compile_text, is_literal
 from rules.vocabulary import Fact, Shape
@@ -324,7 +325,9 @@ def _named_test(name: str, key: str, member: Member, quantifier: Quantifier) -> 
         document: Any = get(name)
         if document is None:
             return False
-        values = document.get(key)  # UNKNOWN has no `get`: the error leaves the rule unknown
+        if isinstance(document, Members):
+            document.check(key)
+        values = document.get(key)  # UNKNOWN has no `get`: this error, like the one before, leaves the rule unknown
         if values is None:
             return False
         if values.__class__ is str:

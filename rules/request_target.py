@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from rules.members import Members
+
 MAX_PATH: Final = 8192  # characters, what common servers accept at most
 MAX_PARAMETERS: Final = 1000
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -123,7 +125,7 @@ def form_parameters(text: str) -> Mapping[str, tuple[str, ...]] | None:
     pairs = text.split("&")
     if len(pairs) > MAX_PARAMETERS:
         return None
-    found: dict[str, tuple[str, ...]] = {}
+    found = Members()
     for pair in pairs:
         if not pair:
             continue

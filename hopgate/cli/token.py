@@ -118,7 +118,11 @@ def ssh_cert(
 def revoke(
     token_id: Annotated[
         str,
-        typer.Option("--id", help="Its jti or SHA-256; a certificate's key id or ssh-serial:N. Takes an operator.", metavar="ID"),
+        typer.Option(
+            "--id",
+            help="Its jti or SHA-256 (of a JWT without its signature); a certificate's key id or ssh-serial:N. Takes an operator.",
+            metavar="ID",
+        ),
     ] = "",
     token: TokenOption = "",
     config: ConfigOption = CONFIG,

@@ -231,7 +231,12 @@ def _hidden(text: str, spans: list[Found], counts: Counts) -> Any:
 
 def _scan_names(node: dict[str, Any], scanner: Scanner, hits: Hits, counts: Counts) -> bool:
     """Member names are data too: `{"alice@example.org": …}`. Two names that come out alike are told apart by a number."""
-    masked = {name: scanner.mask_text(name, counts) for name in node}
+    found = list(node)
+    masked = {name: name for name in found}
+    for index, spans in _suspicious(found, scanner).items():  # all at once: there may be a hundred thousand of them
+        if spans:
+            data = hide(found[index].encode("utf-8", "surrogatepass"), spans, counts)
+            masked[found[index]] = data.decode("utf-8", "surrogatepass")
     if all(name == new for name, new in masked.items()):
         return False
     members = list(node.items())

@@ -231,7 +231,8 @@ def _character_spelling(character: str) -> bytes:
     code = ord(character)
     units = character.encode("utf-16-be")
     escaped = b"".join(b"\\\\+u(?i:%s)" % units[at : at + 2].hex().encode() for at in range(0, len(units), 2))
-    forms = [b"".join(_byte_spelling(byte) for byte in character.encode()), escaped, b"&#0*%d;" % code, b"&#(?i:x)0*(?i:%x);" % code]
+    short = b"".join(b"\\\\+x(?i:%02x)" % byte for byte in character.encode())  # as scripts write it
+    forms = [b"".join(_byte_spelling(byte) for byte in character.encode()), escaped, short, b"&#0*%d;" % code, b"&#(?i:x)0*(?i:%x);" % code]
     if character == " ":
         forms.append(rb"\+")
     if character in "\"'\\/":

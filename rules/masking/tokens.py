@@ -75,11 +75,14 @@ def _located(strings: list[bytes], scanner: Scanner) -> dict[int, list[Found]] |
     """Index of a string -> what is found in it. All are looked at at once, with NULs between them, which JSON strings do not hold."""
     joined = b"\0".join(strings)
     located: dict[int, list[Found]] = {}
+    index = start = 0
     for span in scanner.find(joined):
-        start, end = joined.rfind(b"\0", 0, span.start) + 1, joined.find(b"\0", span.start)
+        end = joined.find(b"\0", span.start)
         if 0 <= end < span.end:
             return None  # a private key without an end, say
-        located.setdefault(joined.count(b"\0", 0, start), []).append(Found(span.start - start, span.end - start, span.treatment))
+        index += joined.count(b"\0", start, span.start)  # from the last one on: there may be a hundred thousand
+        start = joined.rfind(b"\0", start, span.start) + 1 or start
+        located.setdefault(index, []).append(Found(span.start - start, span.end - start, span.treatment))
     return located
 
 

@@ -145,6 +145,7 @@ def test_http2_is_judged_and_masked(gateway: Gateway, secure_origin: Origin) -> 
         fields("/items", ("transfer-encoding", "chunked")),
         fields("/items", ("x", "a\r\nb: c")),
         fields("http://evil.test/items"),
+        fields("/items?x HTTP/1.1"),
     ],
 )
 def test_http2_has_the_same_walls(gateway: Gateway, secure_origin: Origin, request_fields: tuple[tuple[str, str], ...]) -> None:

@@ -80,6 +80,24 @@ async def test_a_lease_has_what_the_connection_says_and_names_every_secret_in_it
         await credentials.close()
 
 
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("Basic ${env:PAIR}", {b"YXBwOmh1bnRlcjI6eA==", b"app:hunter2:x", b"hunter2:x"}),
+        ("${env:WHOLE}", {b"basic YXBwOmh1bnRlcjI6eA==", b"app:hunter2:x", b"hunter2:x"}),
+        ("Basic YXBwOmh1bnRlcjI6eA==", {b"Basic YXBwOmh1bnRlcjI6eA==", b"YXBwOmh1bnRlcjI6eA==", b"app:hunter2:x", b"hunter2:x"}),
+        ("Basic ${env:ODD}", {b"=not base64"}),
+        ("Bearer ${env:PAIR}", {b"YXBwOmh1bnRlcjI6eA=="}),
+    ],
+)
+async def test_the_password_inside_basic_credentials_is_a_secret_too(tmp_path: Path, written: str, found: set[bytes]) -> None:
+    environ = {"PAIR": "YXBwOmh1bnRlcjI6eA==", "WHOLE": "basic YXBwOmh1bnRlcjI6eA==", "ODD": "=not base64"}
+    async with opened(tmp_path / "var") as store:
+        credentials = await leasing(store, tmp_path / "var", connection(headers={"Authorization": written}), environ=environ)
+        assert set((await credentials.lease(GRANT)).literals) == found
+        await credentials.close()
+
+
 async def test_a_connection_without_a_credential_adds_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         lease = await (await leasing(store, tmp_path, connection())).lease(GRANT)

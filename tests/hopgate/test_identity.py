@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jwt.utils import base64url_decode, base64url_encode
 
 from hopgate import identity as identity_module
 from hopgate.errors import Denied, Expired, HopgateError, Misconfigured, Unauthenticated, Unavailable
@@ -272,6 +273,26 @@ async def test_revocation_by_token_and_by_jti(tmp_path: Path) -> None:
                     await g.identity.verify(token, peer=PEER)
                 g.revoked.ids.add([token_id(token), f"id-{index}-{revoke_after_verification}"][index])
                 await refused(g.identity, token, "was revoked")
+
+
+async def test_a_revoked_token_with_its_signature_written_otherwise_is_revoked(tmp_path: Path) -> None:
+    with Provider(clock=Clock(), algorithm="ES256") as provider:
+        g = Gate(tmp_path, provider)
+        await g.identity.start(follow=False)
+        token = provider.token()
+        head, _, signature = token.rpartition(".")
+        raw = base64url_decode(signature)
+        order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256: (r, n-s) is as good as (r, s)
+        other = f"{head}.{base64url_encode(raw[:32] + (order - int.from_bytes(raw[32:])).to_bytes(32)).decode()}"
+        first, second = [await g.identity.verify(each, peer=PEER) for each in (token, other)]
+        assert token != other
+        assert first.token_id == second.token_id == token_id(token)
+        g.revoked.ids.add(token_id(token))
+        for each in (token, other):
+            await refused(g.identity, each, "was revoked")
+        for padded in (token + "==", f"{token.replace('.', '=.', 1)}"):
+            await refused(g.identity, padded, "malformed")
+        await g.identity.close()
 
 
 async def test_when_revocations_are_unknown_nobody_passes(tmp_path: Path) -> None:

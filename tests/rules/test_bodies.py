@@ -98,6 +98,8 @@ def test_bodies(data: bytes, content_type: str, value: Any) -> None:
         (b'{"a": ' + b"1" * 5000 + b"}", "application/json", ""),
         (b'{"a": 0.' + b"1" * 5000 + b"}", "application/json", ""),
         (b'{"x":"&amount=500&y="}', FORM, ""),  # a form to one server, JSON to the next
+        (b'{"a": 1, "<<": {"b": 2}}', "application/yaml", ""),  # YAML merges what is behind `<<`
+        (b"a=1;b=2", FORM, ""),
         (b"a=%ff", FORM, ""),
         (b"a=\xff", FORM, ""),
         (b"binary", "application/octet-stream", ""),

@@ -62,6 +62,15 @@ def test_facts(name: str, value: Any) -> None:
         (facts("POST", "/", ("X-HTTP-Method-Override", "DELETE")), "overrides the method"),
         (facts("POST", "/", ("x-method-override", "DELETE")), "overrides the method"),
         (facts("GET", "/", ("X-Original-URL", "/admin")), "overrides the method or the path"),
+        (facts("GET", "/a?x HTTP/1.1"), "the query has a character"),
+        (facts("GET", "/a?x\tHTTP/1.1"), "the query has a character"),
+        (facts("GET", "/a?x#y"), "the query has a character"),
+        (facts("POST", "/", ("X.HTTP.Method.Override", "DELETE")), "with hyphens"),
+        (facts("POST", "/?_METHOD=DELETE"), "_method"),
+        (facts("POST", "/?_HttpMethod=PATCH"), "_method"),
+        (facts("POST", "/?X-HTTP-Method-Override=PATCH"), "_method"),
+        (facts("POST", "/", ("Content-Type", "application/x-www-form-urlencoded, application/json"), body=b"{}"), "more than one media"),
+        (facts("POST", "/", ("Content-Type", "application/x-www-form-urlencoded x; a=b"), body=b"{}"), "more than one media"),
         (facts("GET", "*"), "only OPTIONS"),
         (facts("POST", "/", ("X_HTTP_Method_Override", "DELETE")), "with hyphens"),
         (facts("POST", "/", ("Content_Type", "application/json")), "with hyphens"),
@@ -143,6 +152,14 @@ def test_a_body_that_is_not_read_is_unknown_and_the_request_complete(body: bytes
         (b'{"n": 0.1}', '"$.n": 0.1', "deny"),
         (b'{"n": 6}', '"$.n": [5, {gte: 7}]', "allow"),
         (b'{"items": [{"k": "a", "v": 1}]}', "\"$.items[?(@.k=='a')].v\": 1", "deny"),
+        # what Go and ASP.NET take for the same member
+        (b'{"Amount": 500}', '"$.amount": {gt: 100}', "deny"),
+        (b'{"amount": 1, "AMOUNT": 500}', '"$.amount": {gt: 100}', "deny"),
+        (b'{"o": {"amount": 1, "AMOUNT": 500}}', '"$.o.amount": {gt: 100}', "deny"),
+        (b'{"o": [{"Amount": 500}]}', '"$.o[*].amount": {gt: 100}', "deny"),
+        (b'{"o": [{"Amount": 500}]}', '"$..amount": {gt: 100}', "deny"),
+        ('{"to\u212aen": 500}'.encode(), '"$.token": {gt: 100}', "deny"),
+        (b'{"Other": 500, "amount": 1}', '"$.amount": {gt: 100}', "allow"),
     ],
 )
 def test_body_conditions(body: bytes, condition: str, expected: str) -> None:
@@ -159,11 +176,51 @@ def test_body_conditions(body: bytes, condition: str, expected: str) -> None:
         (b"amount=x", "deny"),
         (b"amount=1e3", "deny"),
         (b"b=1", "allow"),
+        (b"amount[]=500", "deny"),
+        (b"+amount=500", "deny"),
+        (b"b=1&Amount=500", "deny"),
+        (b"b=1;amount=500", "deny"),  # `;` separates for some servers
+        (b"b=1%3Bamount=500", "allow"),
     ],
 )
 def test_form_numbers_are_compared(body: bytes, expected: str) -> None:
     rules = rules_of('{id: d, on: http, match: {body: {"$.amount": {gt: 100}}}, effect: deny}', "{id: a, on: http, effect: allow}")
     assert judged(request("POST", "/", ("Content-Type", "application/x-www-form-urlencoded"), body=body), rules).effect == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "expected"),
+    [
+        ("/?dry_run=1", (), "allow"),
+        ("/?dry_run=0", (), "deny"),
+        ("/?b=1", (), "allow"),
+        ("/?dry.run=0", (), "deny"),
+        ("/?DRY_RUN=0&dry_run=1", (), "deny"),
+        ("/?dry_run[]=0", (), "deny"),
+        ("/?dry_run%00x=0", (), "deny"),
+        ("/?b=1", (("X-Env", "test"),), "allow"),
+        ("/?b=1", (("X-Env", "prod"),), "deny"),
+        ("/?b=1", (("X_Env", "prod"),), "deny"),
+        ("/?b=1", (("X_Other", "prod"),), "allow"),
+    ],
+)
+def test_names_in_a_spelling_that_some_servers_take_for_the_same(target: str, headers: tuple[tuple[str, str], ...], expected: str) -> None:
+    rules = rules_of(
+        '{id: d, on: http, match: {query: {dry_run: "0"}}, effect: deny}',
+        "{id: e, on: http, match: {headers: {X-Env: prod}}, effect: deny}",
+        "{id: a, on: http, effect: allow}",
+    )
+    assert judged(request("GET", target, *headers), rules).effect == expected
+
+
+def test_the_approval_of_a_quoted_preference_is_of_all_of_it() -> None:
+    one, two = (payload("POST", "/v1/x", ("Prefer", f'x="a, wait={word}"')) for word in ("1", "2"))
+    assert one != two
+
+
+def test_a_body_with_two_charsets_is_unknown() -> None:
+    label = ("Content-Type", "application/json; charset=utf-8; charset=utf-7")
+    assert facts("POST", "/", label, body=b'{"a": 1}').get("body") is UNKNOWN
 
 
 def test_a_compressed_body_is_read() -> None:

@@ -77,7 +77,12 @@ def test_in_json_html_and_utf16(secret: bytes, ascii_only: bool) -> None:
         assert json.loads(masks.body("application/json", document.encode()).data) == {"a": "<[redacted]>", "[redacted]": ["[redacted]", 1]}
         nested = json.dumps({"log": document}, ensure_ascii=ascii_only)
         assert text.strip() not in json.loads(json.loads(masks.body("application/json", nested.encode()).data)["log"])["a"]
-    for spelling in (html.escape(text), text.encode("ascii", "xmlcharrefreplace").decode(), "".join(f"&#x{ord(c):X};" for c in text)):
+    for spelling in (
+        html.escape(text),
+        text.encode("ascii", "xmlcharrefreplace").decode(),
+        "".join(f"&#x{ord(c):X};" for c in text),
+        "".join(f"\\x{b:02X}" for b in text.encode()),
+    ):
         assert masks.body("text/html", f"<p>{spelling}</p>".encode()).data == b"<p>[redacted]</p>"
     for encoding in ("utf-16-le", "utf-16-be"):
         # not decodable as a whole: bytes of an image, say

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from rules.masking.jsonpath import compile_jsonpath
 from rules.masking.result import Counts
 from rules.masking.scanner import Scanner
 from rules.masking.strategies import Treatment
-from rules.masking.tokens import mask_tokens
+from rules.masking.tokens import _located, mask_tokens
 from rules.model import Mask
 
 NOTHING = Scanner.of({}, ())
@@ -99,3 +100,12 @@ def test_what_is_shown_of_a_number_is_left_to_the_walk() -> None:
 
 def test_an_injected_secret_is_left_to_the_walk() -> None:
     assert mask_tokens(b'["hunter2-secret"]', {}, Scanner.of({}, (b"hunter2-secret",)), Counts()) is None
+
+
+def test_where_in_many_strings_something_is_found() -> None:
+    scanner = Scanner.of({name: [Treatment(name)] for name in ("email", "card", "private_key")}, ())
+    kinds = [b"", b"x", b"a@b.cd", b"a@b.cd e@f.gh", b"4111111111111111"]
+    for seed in range(200):
+        strings = random.Random(seed).choices(kinds, k=1 + seed % 7)
+        assert _located(strings, scanner) == {index: spans for index, each in enumerate(strings) if (spans := scanner.find(each))}
+    assert _located([b"x", b"-----BEGIN PRIVATE KEY-----x", b"a@b.cd"], scanner) is None
