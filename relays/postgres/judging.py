@@ -145,6 +145,7 @@ class Judging(Relay):
         if reading.defines:
             self._forget_masks()
             self._defined = True
+            self.names.epoch += 1
         if reading.declares or reading.defines:
             self.names.opens(reading)
         if reading.cursors:
@@ -156,6 +157,23 @@ class Judging(Relay):
                     self.names.cursors.add(name.encode("utf-8", "surrogateescape"))
             for name in reading.forgets:
                 self.names.forget(name.encode("utf-8", "surrogateescape"))
+
+    # --- what names mean
+
+    @property
+    def _epoch(self) -> tuple[str, int]:
+        return self.state.meaning, self.names.epoch
+
+    def _may_run_late(self, reading: Reading) -> bool:
+        """Whether FETCH might run a portal that has not run yet, whose names may mean something else than when it was judged."""
+        late = self.names.late
+        return reading.fetches and late is not None and late != self._epoch
+
+    def _check_late(self, reading: Reading) -> None:
+        """Raises Refused."""
+        if self._may_run_late(reading):
+            sentence = "names in a portal that has not run may mean something else by now: end the transaction before FETCH"
+            raise Refused(reports.error(reports.UNSUPPORTED, sentence))
 
     # --- deciding
 
