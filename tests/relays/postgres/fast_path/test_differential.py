@@ -28,7 +28,7 @@ class Guarded(Session):
         every = [part.facts for part in (operation.parts or (operation,))]
         names = {name for facts in every for name in (*facts.get("reads"), *facts.get("writes"))}
         verbs = {verb for facts in every for verb in facts.get("verbs")}
-        clean = operation.complete and not verbs & {"drop", "unknown"} and all(name[0] == "public" for name in names)
+        clean = operation.complete and not verbs & {"drop", "unknown"} and all(str(name).startswith("public.") for name in names)
         return replace(ALLOW if clean else DENY, version=self.rules_version)
 
 
@@ -53,6 +53,7 @@ TEXTS = st.sampled_from(
         b"DEALLOCATE ALL",
     ]
 )
+SELECTS = st.sampled_from([b"SELECT 1", b"SELECT a FROM t", b"SELECT a FROM t WHERE id = 5", b"SELECT a FROM t WHERE id = 77", b"BEGIN", b"COMMIT"])
 NAMES = st.sampled_from([b"", b"n", b"m"])
 PORTALS = st.sampled_from([b"", b"", b"p"])
 PARSE = st.builds(codec.Parse, NAMES, TEXTS).map(codec.Parse.build)
@@ -64,31 +65,43 @@ RUN = st.builds(
     NAMES,
     st.booleans(),
 )
-LATE = st.builds(
-    lambda text, between: (
-        codec.Parse(b"", text).build() + codec.Bind(b"p", b"").build() + between + codec.Execute(b"p").build() + codec.SYNC
-    ),
-    TEXTS,
-    st.one_of(TEXTS.map(lambda text: codec.SYNC + codec.Query(text).build()), PARSE, st.just(codec.CloseTarget(b"S", b"n").build())),
+BETWEEN = st.one_of(
+    st.sampled_from([b"SET search_path = secret", b"SET search_path = public", b"ROLLBACK"]).map(lambda text: codec.SYNC + codec.Query(text).build()),
+    PARSE,
+    st.just(codec.CloseTarget(b"S", b"n").build()),
 )
+LATE = st.builds(  # a portal that runs in another state than it was bound in
+    lambda begin, text, between: (
+        begin + codec.Parse(b"", text).build() + codec.Bind(b"p", b"").build() + between + codec.Execute(b"p").build() + codec.SYNC
+    ),
+    st.sampled_from([b"", codec.Query(b"BEGIN").build()]),
+    st.sampled_from([b"COPY t TO STDOUT", b"EXECUTE n", b"SELECT a FROM t"]),
+    BETWEEN,
+)
+COPY = st.sampled_from([codec.Query(b"COPY t FROM STDIN").build(), codec.Query(b"SELECT 1; COPY t FROM STDIN; SELECT 2").build()])
+DATA = st.sampled_from([codec.message(b"d", b"1\n"), codec.message(b"d", b"1\n" * 40), codec.message(b"c"), codec.message(b"f", b"no\0")])
 MESSAGES = st.one_of(
     TEXTS.map(lambda text: codec.Query(text).build()),
     st.lists(TEXTS, min_size=2, max_size=3).map(lambda texts: codec.Query(b"; ".join(texts)).build()),
     PARSE,
     BIND,
     RUN,
-    RUN,
+    SELECTS.map(lambda text: codec.Query(text).build()),
     LATE,
     st.builds(codec.Execute, PORTALS, st.integers(0, 1)).map(codec.Execute.build),
     st.builds(codec.Describe, st.sampled_from([b"S", b"P"]), NAMES).map(codec.Describe.build),
     st.builds(codec.CloseTarget, st.sampled_from([b"S", b"P"]), NAMES).map(codec.CloseTarget.build),
-    st.sampled_from([codec.SYNC, codec.SYNC, codec.FLUSH, codec.message(b"d", b"1\n"), codec.message(b"c"), codec.message(b"f", b"no\0")]),
+    st.sampled_from([codec.SYNC, codec.SYNC, codec.FLUSH]),
+    st.builds(lambda start, data: start + b"".join(data), COPY, st.lists(DATA, max_size=3)),
 )
 # messages, where they are cut, whether the server answers at once, and into pieces of how many bytes
-TURNS = st.lists(
-    st.tuples(st.lists(MESSAGES, min_size=1, max_size=5), st.lists(st.integers(1, 120), max_size=2), st.booleans(), st.integers(0, 60)),
-    max_size=12,
+TURN = st.tuples(
+    st.lists(MESSAGES, min_size=1, max_size=4),
+    st.one_of(st.just([]), st.lists(st.integers(1, 120), max_size=2)),
+    st.sampled_from([True, True, False]),
+    st.one_of(st.just(0), st.integers(0, 60)),
 )
+TURNS = st.lists(TURN, min_size=1, max_size=5).flatmap(lambda pool: st.lists(st.sampled_from(pool), max_size=12))  # what is known passes
 type Turns = list[tuple[list[bytes], list[int], bool, int]]
 type Cores = tuple[type, type] | None
 
