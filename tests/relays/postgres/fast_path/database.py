@@ -58,10 +58,9 @@ class Database:
             rest, self._rest = self._rest, None
             assert rest is not None
             return self._end(rest, failed=kind == "f")
-        if kind in "dcfX":
+        if kind in "dcfX" or (self.skipping and kind != "S"):
             return b""
         if kind == "Q":
-            self.skipping = False
             self._begin()
             for names in (self.statements, self.portals):
                 names.pop(b"", None)
@@ -69,7 +68,7 @@ class Database:
         if kind == "S":
             self.skipping = False
             return self._ready()
-        if self.skipping or kind == "H":
+        if kind == "H":
             return b""
         return self._end(self._extended(kind, body))
 
