@@ -132,7 +132,11 @@ class Database:
         elif kind == "B":
             bind = codec.Bind.parse(body)
             text = self.statements.get(bind.statement)
-            if text is None or (bind.portal and bind.portal in self.portals) or (self.status == b"E" and text not in (b"COMMIT", b"ROLLBACK")):
+            if (
+                text is None
+                or (bind.portal and bind.portal in self.portals)
+                or (self.status == b"E" and text not in (b"COMMIT", b"ROLLBACK"))
+            ):
                 raise Failed
             self._resolved(text)
             self.portals[bind.portal] = Portal(text, self.path)
@@ -222,9 +226,7 @@ class Database:
             self.statements[name] = found
         elif word == b"DEALLOCATE" and rest == b"ALL":
             self.statements.clear()
-        elif word == b"DEALLOCATE" and self.statements.pop(rest, None) is None:
-            raise Failed
-        elif word not in (b"DEALLOCATE", b"DROP"):
+        elif (word == b"DEALLOCATE" and self.statements.pop(rest, None) is None) or word not in (b"DEALLOCATE", b"DROP"):
             raise Failed
         yield done
 

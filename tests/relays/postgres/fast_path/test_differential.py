@@ -4,6 +4,7 @@ the server runs nothing that would have been denied.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,7 +54,9 @@ TEXTS = st.sampled_from(
         b"DEALLOCATE ALL",
     ]
 )
-SELECTS = st.sampled_from([b"SELECT 1", b"SELECT a FROM t", b"SELECT a FROM t WHERE id = 5", b"SELECT a FROM t WHERE id = 77", b"BEGIN", b"COMMIT"])
+SELECTS = st.sampled_from(
+    [b"SELECT 1", b"SELECT a FROM t", b"SELECT a FROM t WHERE id = 5", b"SELECT a FROM t WHERE id = 77", b"BEGIN", b"COMMIT"]
+)
 NAMES = st.sampled_from([b"", b"n", b"m"])
 PORTALS = st.sampled_from([b"", b"", b"p"])
 PARSE = st.builds(codec.Parse, NAMES, TEXTS).map(codec.Parse.build)
@@ -66,7 +69,9 @@ RUN = st.builds(
     st.booleans(),
 )
 BETWEEN = st.one_of(
-    st.sampled_from([b"SET search_path = secret", b"SET search_path = public", b"ROLLBACK"]).map(lambda text: codec.SYNC + codec.Query(text).build()),
+    st.sampled_from([b"SET search_path = secret", b"SET search_path = public", b"ROLLBACK"]).map(
+        lambda text: codec.SYNC + codec.Query(text).build()
+    ),
     PARSE,
     st.just(codec.CloseTarget(b"S", b"n").build()),
 )
@@ -108,7 +113,7 @@ type Cores = tuple[type, type] | None
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     at = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
-    return [data[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(at)]
 
 
 def talk(line: Line, database: Database, turns: Turns) -> tuple[bytes, bytes]:
