@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REFUSED: Final = b"hopgate refused this statement"
 
 CATALOG_SECONDS: Final = 60.0  # after which the server's catalogue is asked again: others change it, too
+COPY_SECONDS: Final = 1.0  # for COPY TO, whose data say of no column where it comes from
 
 NO_CHANGE: Final = 0
 SENT: Final = 1  # a statement is under way after which the session may be another
@@ -224,7 +225,8 @@ class Judging(Relay):
         if not decision.masks:
             return None
         assert self.session is not None
-        if self.session.used_at - self._catalog_at > CATALOG_SECONDS:
+        old = COPY_SECONDS if reading.copies_out else CATALOG_SECONDS
+        if self.session.used_at - self._catalog_at > old:
             self._forget_masks()
         if self.masks.needs_catalog(decision.masks):
             self._catalog_at = self.session.used_at

@@ -45,6 +45,7 @@ class Reading:
     known: Decision | None = None
     changes: bool = False  # the session may be another after it
     copies_in: bool = False
+    copies_out: bool = False
     has_params: bool = False
     reuses: bool = False  # runs prepared statements: what it does depends on them
     prepares: tuple[str, ...] = ()
@@ -196,6 +197,7 @@ def reading_of(operation: Operation, text: bytes, state: SessionState) -> Readin
     effects = {effect for facts in every for effect in facts.get("effects")}
     found = Reading(text, operation, state)
     found.copies_in = "copy_in" in verbs
+    found.copies_out = "copy_out" in verbs
     found.fetches = "fetch" in verbs
     found.has_params = any(facts.get("params") is UNKNOWN for facts in every)
     found.reuses = "execute" in verbs

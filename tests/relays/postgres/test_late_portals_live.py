@@ -79,3 +79,19 @@ async def test_what_runs_is_what_was_judged(postgres: Postgres, tmp_path: Path, 
     assert b"DROP TABLE" not in told
     assert "DELETE FROM audit" not in "".join(postgres.statements())
     assert codes[0] == b"0A000"
+
+
+async def test_copy_looks_at_the_columns_of_the_moment(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others change the schema too, and COPY data say of no column where it comes from."""
+    monkeypatch.setattr("relays.postgres.judging.COPY_SECONDS", 0.0)
+    postgres.query("CREATE TABLE moving (a text, ssn text); INSERT INTO moving VALUES ('shown', 'hidden'); GRANT SELECT ON moving TO app")
+    async with gateway(tmp_path, postgres, RULES + MASKS) as world:
+        reader, writer = await raw_login(world)
+        await until(reader, "Z")
+        try:
+            for change, data in (("SELECT 1", b"shown\t[redacted]\n"), ("ALTER TABLE moving DROP a, ADD b text", b"[redacted]\t\\N\n")):
+                postgres.query(change)
+                writer.write(query(b"COPY moving TO STDOUT"))
+                assert [body for kind, body in await until(reader, "Z") if kind == "d"] == [data]
+        finally:
+            postgres.query("DROP TABLE moving")
