@@ -158,6 +158,7 @@ class Extended(Judging):
         statement = Statement(message.name, reading, message.types, replies.segment)
         if len(names.statements) >= MAX_NAMES:
             raise RemoteProtocolError("too many prepared statements in one session", "54000")
+        names.statements.pop(message.name, None)
         names.check_room(len(message.sql))
         names.statements[message.name] = statement
         names.epoch += bool(message.name)
@@ -190,7 +191,6 @@ class Extended(Judging):
             # names in it may mean other things now: read again, and keep what the client has prepared
             reading = statement.reading = yield from self._read(reading.text)
         operation = reading.operation
-        self.names.check_room(len(raw))
         if not self._decided_early(operation):  # what may run whatever its values are is not decided again with them
             if reading.known is None and message.values:
                 yield from self._learn_types(statement)
@@ -229,6 +229,8 @@ class Extended(Judging):
         # refuses this one and skips what follows: whatever runs under the name from here on is this portal.
         if len(names.portals) >= MAX_NAMES:
             raise RemoteProtocolError("too many portals in one session", "54000")
+        names.portals.pop(message.portal, None)
+        names.check_room(sum(len(value) for value in message.values if value is not None))
         if message.portal:
             names.opens_portal(message.portal, statement.reading)
             if statement.reading.late:

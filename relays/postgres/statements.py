@@ -99,6 +99,7 @@ class Names:
     cursors: set[bytes] = field(default_factory=set)  # portals that SQL's DECLARE made: to be described, not to be executed
     prepared: dict[str, Prepared] = field(default_factory=dict)  # those that SQL's EXECUTE reaches
     declared: dict[str, Lineage] = field(default_factory=dict)  # cursor -> lineage of its DECLARE; of others FETCH gives anything
+    came: int = 0  # bytes of texts and values: what is held cannot be more
     openings: int = 0  # counts what was sent that may open a portal by name
     epoch: int = 0  # counts what was sent that may give names another meaning: of relations, of prepared statements
     late: tuple[str, int] | None = None  # the epoch of the first portal under a name whose statement looks names up when it runs
@@ -131,12 +132,17 @@ class Names:
         self.prepared.pop(_text(name), None)
 
     def check_room(self, size: int) -> None:
-        """Raise RemoteProtocolError when `size` more bytes of text or values are too many. Of short ones there may be MAX_NAMES."""
-        if size <= SHORT:
+        """Raise RemoteProtocolError when `size` more bytes of text or values are too many. Of short ones there may be MAX_NAMES.
+
+        What is held is counted only where it may be too much: everything that came since it was counted last would be.
+        """
+        self.came += size
+        if size <= SHORT or self.came <= MAX_HELD:
             return
         held = sum(len(one.reading.text) for one in self.statements.values())
         held += sum(len(value) for portal in self.portals.values() for value in portal.bind.values if value is not None)
-        if held + size > MAX_HELD:
+        self.came = held + size
+        if self.came > MAX_HELD:
             raise RemoteProtocolError(f"prepared statements and portals of one session hold more than {MAX_HELD >> 20} MiB", "54000")
 
     # --- cursors of SQL: the lineage of a name counts from the moment when the server has confirmed its DECLARE, which fails where there
