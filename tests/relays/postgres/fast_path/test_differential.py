@@ -165,7 +165,7 @@ def same_way(tmp_path: Path, turns: Turns, monkeypatch: pytest.MonkeyPatch) -> N
         assert session(tmp_path, turns, cores, monkeypatch) == found
 
 
-quick: Callable[..., object] = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+quick: Callable[..., object] = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 long: Callable[..., object] = settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
