@@ -158,8 +158,10 @@ class Extended(Judging):
         statement = Statement(message.name, reading, message.types, replies.segment)
         if len(names.statements) >= MAX_NAMES:
             raise RemoteProtocolError("too many prepared statements in one session", "54000")
+        names.statements.pop(message.name, None)
         names.check_room(len(message.sql))
         names.statements[message.name] = statement
+        names.epoch += bool(message.name)
         replies.sent(Reply("P", replies.segment, entry=statement))
 
     # --- Bind
@@ -172,7 +174,7 @@ class Extended(Judging):
         reading = statement.reading
         if reading.state is not self.state and reading.state.meaning != self.state.meaning:
             return None
-        if reading.reuses or (reading.has_params and reading.known is None):
+        if reading.reuses or (reading.has_params and reading.known is None) or self._may_run_late(reading):
             return None
         decision = self._decide_now(reading.operation, reading.known)
         if decision is None:
@@ -189,7 +191,6 @@ class Extended(Judging):
             # names in it may mean other things now: read again, and keep what the client has prepared
             reading = statement.reading = yield from self._read(reading.text)
         operation = reading.operation
-        self.names.check_room(len(raw))
         if not self._decided_early(operation):  # what may run whatever its values are is not decided again with them
             if reading.known is None and message.values:
                 yield from self._learn_types(statement)
@@ -201,6 +202,7 @@ class Extended(Judging):
                 operation = bound(reading, params.decode(message, types, utf8=utf8), raw, lambda: recorded.values(message, types))
         decision = yield from self._decide(operation)
         judged = yield from self._check_masks(reading, decision)
+        self._check_late(reading)
         if self.replies.skipping:
             return  # an earlier message has failed meanwhile: the server would ignore it
         portal = self._sent_bind(message, statement, operation, decision)
@@ -222,18 +224,26 @@ class Extended(Judging):
 
     def _sent_bind(self, message: codec.Bind, statement: Statement, operation: Any, decision: Any) -> Portal:
         replies, names = self.replies, self.names
-        portal = Portal(message.portal, statement, message, operation, decision, replies.segment)
+        portal = Portal(message.portal, statement, message, operation, decision, replies.segment, self._epoch)
         # One of that name may be gone at the server, with a transaction or a savepoint, before we hear of it. Where it is not, the server
         # refuses this one and skips what follows: whatever runs under the name from here on is this portal.
         if len(names.portals) >= MAX_NAMES:
             raise RemoteProtocolError("too many portals in one session", "54000")
+        names.portals.pop(message.portal, None)
+        names.check_room(sum(len(value) for value in message.values if value is not None))
         if message.portal:
             names.opens_portal(message.portal, statement.reading)
+            if statement.reading.late:
+                names.late, names.late_segment = names.late or portal.epoch, replies.segment
         names.portals[message.portal] = portal
         replies.sent(Reply("B", replies.segment, entry=portal))
         return portal
 
     # --- Execute, Describe, Close
+
+    def _as_judged(self, portal: Portal) -> bool:
+        """Whether a portal runs what it was judged by. What Bind plans is settled there; a utility statement looks names up as it runs."""
+        return portal.executed or not portal.statement.reading.late or portal.epoch == self._epoch
 
     def _pass_execute(self, body: bytes) -> bool | None:
         end = body.find(0)
@@ -243,7 +253,7 @@ class Extended(Judging):
         if portal is None or not self._usable(portal):
             return None
         assert self.session is not None
-        if portal.decision.version != self.session.rules_version:
+        if portal.decision.version != self.session.rules_version or not self._as_judged(portal):
             return None
         self._sent_execute(portal)
         return True
@@ -252,6 +262,10 @@ class Extended(Judging):
         portal = yield from self._known(b"P", message.portal)
         assert isinstance(portal, Portal)
         assert self.session is not None
+        if not self._as_judged(portal):
+            raise Refused(
+                reports.error(reports.UNSUPPORTED, "names in this portal may mean something else by now: bind the statement again")
+            )
         if portal.decision.version != self.session.rules_version:
             portal.decision = yield from self._decide(portal.operation)
             judged = yield from self._check_masks(portal.statement.reading, portal.decision)

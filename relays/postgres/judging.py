@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REFUSED: Final = b"hopgate refused this statement"
 
 CATALOG_SECONDS: Final = 60.0  # after which the server's catalogue is asked again: others change it, too
+COPY_SECONDS: Final = 1.0  # for COPY TO, whose data say of no column where it comes from
 
 NO_CHANGE: Final = 0
 SENT: Final = 1  # a statement is under way after which the session may be another
@@ -145,6 +146,7 @@ class Judging(Relay):
         if reading.defines:
             self._forget_masks()
             self._defined = True
+            self.names.epoch += 1
         if reading.declares or reading.defines:
             self.names.opens(reading)
         if reading.cursors:
@@ -156,6 +158,23 @@ class Judging(Relay):
                     self.names.cursors.add(name.encode("utf-8", "surrogateescape"))
             for name in reading.forgets:
                 self.names.forget(name.encode("utf-8", "surrogateescape"))
+
+    # --- what names mean
+
+    @property
+    def _epoch(self) -> tuple[str, int]:
+        return self.state.meaning, self.names.epoch
+
+    def _may_run_late(self, reading: Reading) -> bool:
+        """Whether FETCH might run a portal that has not run yet, whose names may mean something else than when it was judged."""
+        late = self.names.late
+        return reading.fetches and late is not None and late != self._epoch
+
+    def _check_late(self, reading: Reading) -> None:
+        """Raises Refused."""
+        if self._may_run_late(reading):
+            sentence = "names in a portal that has not run may mean something else by now: end the transaction before FETCH"
+            raise Refused(reports.error(reports.UNSUPPORTED, sentence))
 
     # --- deciding
 
@@ -206,7 +225,8 @@ class Judging(Relay):
         if not decision.masks:
             return None
         assert self.session is not None
-        if self.session.used_at - self._catalog_at > CATALOG_SECONDS:
+        old = COPY_SECONDS if reading.copies_out else CATALOG_SECONDS
+        if self.session.used_at - self._catalog_at > old:
             self._forget_masks()
         if self.masks.needs_catalog(decision.masks):
             self._catalog_at = self.session.used_at

@@ -289,7 +289,7 @@ class PostgresRelay(CopyData):
                 return None
             reading = read(sql, self.state)
             self.readings.keep(reading)
-        decision = self._decide_now(reading.operation, reading.known)
+        decision = None if self._may_run_late(reading) else self._decide_now(reading.operation, reading.known)
         if decision is None:
             self._passing = reading
             return None
@@ -305,6 +305,7 @@ class PostgresRelay(CopyData):
             reading = yield from self._read(sql)
             decision = yield from self._decide(reading.operation, reading.known)
             judged = yield from self._check_masks(reading, decision)
+            self._check_late(reading)
         except Refused as refused:
             yield from self._refuse_query(refused)
             return

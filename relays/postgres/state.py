@@ -17,6 +17,7 @@ DEFAULTS: Final[Mapping[str, str]] = {
     "backslash_quote": "safe_encoding",
     "row_security": "on",
     "session_replication_role": "origin",
+    "server_encoding": "UTF8",
 }
 _MAX_SCHEMAS: Final = 64
 

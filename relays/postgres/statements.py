@@ -32,6 +32,7 @@ INLINE: Final = 2_000  # bytes of a text that is looked at for names on the even
 # effects after which the session may be another than before; a statement that is not understood may do anything
 _CHANGING: Final = frozenset({"lexer_state", "identity_change", "settings", "dynamic_sql", "calls_unknown_function", "code_load"})
 _NAMING: Final = frozenset({"prepare", "deallocate", "reset", "cursor"})
+_PLANNED: Final = frozenset({"select", "insert", "update", "delete", "merge"})  # what Bind plans; all else is a utility statement
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +45,7 @@ class Reading:
     known: Decision | None = None
     changes: bool = False  # the session may be another after it
     copies_in: bool = False
+    copies_out: bool = False
     has_params: bool = False
     reuses: bool = False  # runs prepared statements: what it does depends on them
     prepares: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ class Reading:
     fetches: bool = False  # what comes back is what a cursor of that name gives
     cursors: bool = False  # opens or closes portals by SQL
     defines: bool = False  # may change the schema
+    late: bool = False  # the server looks its names up when it runs, not when it is bound
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +82,7 @@ class Portal:
     operation: Operation
     decision: Decision
     segment: int
+    epoch: tuple[str, int] = ("", 0)  # what names meant when it was judged
     confirmed: bool = False
     judged: Judged | None = None  # what is masked of its rows
     columns: tuple[Column, ...] | None = None
@@ -95,7 +99,11 @@ class Names:
     cursors: set[bytes] = field(default_factory=set)  # portals that SQL's DECLARE made: to be described, not to be executed
     prepared: dict[str, Prepared] = field(default_factory=dict)  # those that SQL's EXECUTE reaches
     declared: dict[str, Lineage] = field(default_factory=dict)  # cursor -> lineage of its DECLARE; of others FETCH gives anything
+    came: int = 0  # bytes of texts and values: what is held cannot be more
     openings: int = 0  # counts what was sent that may open a portal by name
+    epoch: int = 0  # counts what was sent that may give names another meaning: of relations, of prepared statements
+    late: tuple[str, int] | None = None  # the epoch of the first portal under a name whose statement looks names up when it runs
+    late_segment: int = 0  # and the last one's segment
     opaque: bool = False  # a FETCH may run code that opens portals
 
     def confirm(self, one: Statement | Portal) -> None:
@@ -119,16 +127,22 @@ class Names:
 
     def forget(self, name: bytes) -> None:
         """A statement's name is gone."""
+        self.epoch += 1
         self.statements.pop(name, None)
         self.prepared.pop(_text(name), None)
 
     def check_room(self, size: int) -> None:
-        """Raise RemoteProtocolError when `size` more bytes of text or values are too many. Of short ones there may be MAX_NAMES."""
-        if size <= SHORT:
+        """Raise RemoteProtocolError when `size` more bytes of text or values are too many. Of short ones there may be MAX_NAMES.
+
+        What is held is counted only where it may be too much: everything that came since it was counted last would be.
+        """
+        self.came += size
+        if size <= SHORT or self.came <= MAX_HELD:
             return
         held = sum(len(one.reading.text) for one in self.statements.values())
         held += sum(len(value) for portal in self.portals.values() for value in portal.bind.values if value is not None)
-        if held + size > MAX_HELD:
+        self.came = held + size
+        if self.came > MAX_HELD:
             raise RemoteProtocolError(f"prepared statements and portals of one session hold more than {MAX_HELD >> 20} MiB", "54000")
 
     # --- cursors of SQL: the lineage of a name counts from the moment when the server has confirmed its DECLARE, which fails where there
@@ -161,11 +175,14 @@ class Names:
             self.declared[reading.declares[0]] = judged.lineage(reading.declaration)
 
     def forget_all(self) -> None:
+        self.epoch += 1
         self.statements.clear()
         self.prepared.clear()
 
     def end_transaction(self, segment: int) -> None:
         """Portals do not outlive their transaction; those of later segments are not made yet. Cursors WITH HOLD do."""
+        if self.late_segment <= segment:
+            self.late = None
         if self.portals:
             self.portals = {name: portal for name, portal in self.portals.items() if portal.segment > segment}
 
@@ -186,11 +203,13 @@ def reading_of(operation: Operation, text: bytes, state: SessionState) -> Readin
     effects = {effect for facts in every for effect in facts.get("effects")}
     found = Reading(text, operation, state)
     found.copies_in = "copy_in" in verbs
+    found.copies_out = "copy_out" in verbs
     found.fetches = "fetch" in verbs
     found.has_params = any(facts.get("params") is UNKNOWN for facts in every)
     found.reuses = "execute" in verbs
     found.changes = bool(effects & _CHANGING) or not operation.complete or "prepare" in verbs or "reset" in verbs
     found.defines = "ddl" in effects or found.changes
+    found.late = not operation.complete or not verbs <= _PLANNED
     if "ddl" in effects and b"schema" in text.lower():
         found.changes = True  # a schema that comes or goes may be one of the search path
     if verbs & _NAMING or not operation.complete:

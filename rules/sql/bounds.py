@@ -82,6 +82,22 @@ def measure(text: bytes) -> Measure:
     return _surely_within(text) or _Scan(text).measure()
 
 
+def names_beyond_ascii(text: bytes) -> bool:
+    """Whether any identifier has, or may have by its escapes, other characters than ASCII's. Of a text within the bounds."""
+    at, scan = 0, _Scan(text)
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        assert found is not None  # `other` takes any byte
+        kind, token, at = found.lastgroup, found.group(), found.end()
+        if kind == "comment":
+            at = scan._after_comment(at)
+        elif kind == "dollar":
+            at = scan._after_dollar(token, at)
+        elif kind in ("word", "quoted") and (not token.isascii() or token[:2].lower() == b"u&"):
+            return True
+    return False
+
+
 def _surely_within(text: bytes) -> Measure | None:
     """A measure from counts that can only be too high, literals and comments included; None where they are beyond a bound."""
     brackets = text.count(b"(") + text.count(b"[")

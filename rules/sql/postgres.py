@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rules.model import UNKNOWN, Exact, Operation
 from rules.sql import changes, commands, definitions, expressions, privileges, queries
-from rules.sql.bounds import Exceeded, Measure, measure
+from rules.sql.bounds import Exceeded, Measure, measure, names_beyond_ascii
 from rules.sql.facts import SqlFacts, sql_facts, union
 from rules.sql.libpg_query import LibraryMissing, SyntaxRefused, parse
 from rules.sql.nodes import FIELDS
@@ -142,6 +142,9 @@ def _read(text: bytes, state: SessionState) -> list[SqlFacts]:
         trees = parse(text)
     except (Exceeded, SyntaxRefused, LibraryMissing) as error:
         return [not_read(state, str(error))]
+    encoding = next((value for name, value in state.settings if name == "server_encoding"), "")
+    if encoding and names_beyond_ascii(text):
+        return [not_read(state, f"the database's encoding is {encoding[:32]}, which folds and cuts names beyond ASCII otherwise")]
     if len(trees) > MAX_STATEMENTS:
         return [not_read(state, f"more than {MAX_STATEMENTS} statements")]
     if not trees:  # the empty statement, and comments alone

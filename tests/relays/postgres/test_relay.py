@@ -477,3 +477,15 @@ def test_what_a_session_holds_is_bounded(line: Line, monkeypatch: pytest.MonkeyP
     line.client(Parse(b"d", long).build())
     assert line.closed
     assert codec.Report.parse(line.to_client()[-1][1]).get(b"C") == b"54000"
+
+
+def test_what_portals_hold_is_bounded(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that pass at once, too."""
+    monkeypatch.setattr("relays.postgres.statements.MAX_HELD", 2_500)
+    monkeypatch.setattr("relays.postgres.statements.SHORT", 100)
+    line.client(Parse(b"", b"SELECT 1").build())
+    for name in (b"", b"", b"p", b""):  # the unnamed one is replaced
+        line.client(Bind(name, b"", (), (b"x" * 1_000,)).build())
+        assert not line.closed
+    line.client(Bind(b"q", b"", (), (b"x" * 1_000,)).build())
+    assert line.closed

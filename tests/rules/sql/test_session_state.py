@@ -172,3 +172,17 @@ def test_no_title_tells_a_value() -> None:
     assert read("select 'hunter2' from t where a = 'hunter2'").title == "select public.t"
     assert "hunter2" not in read("selec 'hunter2'").reason
     assert read('drop table "a\nb"').title == "drop public.a?b"
+
+
+@pytest.mark.parametrize(
+    ("text", "complete"),
+    [
+        ("DELETE FROM KÉPT", False),  # the server makes it képt, the grammar here leaves it
+        ('DELETE FROM "' + "é" * 40 + '"', False),  # 40 bytes there, 80 here, where names are cut at 63
+        ('DELETE FROM U&"k\\00e9pt"', False),
+        ("DELETE FROM kept WHERE name = 'É' -- É\n /* É */ AND note <> $$É$$", True),
+    ],
+)
+def test_names_beyond_ascii_where_the_database_has_another_encoding(text: str, complete: bool) -> None:
+    assert operation_of(text.encode(), STATE).complete
+    assert operation_of(text.encode(), replace(STATE, settings=(("server_encoding", "LATIN1"),))).complete is complete
