@@ -111,7 +111,20 @@ class Approvals:
             return asked
 
         await self.expire()
-        return await self._change(work)
+        mine: list[Approval] = []
+
+        async def kept(transaction: ApprovalTransaction) -> Approval:
+            mine.append(await work(transaction))
+            return mine[0]
+
+        try:
+            return await self._change(kept)
+        except asyncio.CancelledError:
+            # the transaction goes on, and who asked will never hear which approval is his; the next one comes after it
+            await asyncio.shield(
+                spawn(self._change(lambda after: self._leave(after, mine[0].id if mine else "")), name="withdraw approval")
+            )
+            raise
 
     def _approval(
         self, principal: Principal, session: str, connection: str, holds: tuple[Hold, ...], exact: Exact, outlives: bool
@@ -174,16 +187,15 @@ class Approvals:
 
     async def withdraw(self, approval: str) -> None:
         """One who asked is gone. The last one takes the request with him, unless it outlives its connection. Raises Unavailable."""
+        await self._change(lambda transaction: self._leave(transaction, approval))
 
-        async def work(transaction: ApprovalTransaction) -> None:
-            found = await transaction.find(approval)
-            if found is None or found.state not in ("pending", "approved"):
-                return
-            await transaction.add_waiters(approval, -1 if found.waiters > 0 else 0)
-            if found.waiters <= 1 and not found.outlives:
-                await self._settle(transaction, found, "withdrawn", by="system:gone")
-
-        await self._change(work)
+    async def _leave(self, transaction: ApprovalTransaction, approval: str) -> None:
+        found = await transaction.find(approval) if approval else None
+        if found is None or found.state not in ("pending", "approved"):
+            return
+        await transaction.add_waiters(approval, -1 if found.waiters > 0 else 0)
+        if found.waiters <= 1 and not found.outlives:
+            await self._settle(transaction, found, "withdrawn", by="system:gone")
 
     # --- deciding
 

@@ -42,6 +42,37 @@ async def test_what_no_database_holds_is_shown_all_the_same(place: Place) -> Non
         assert found.facts == {"argv": ["rm", "␀\\udcff"], "\\udcff": 1}
 
 
+@pytest.mark.parametrize("committed", [True, False])
+async def test_who_leaves_while_he_asks_leaves_no_card_behind(place: Place, monkeypatch: pytest.MonkeyPatch, committed: bool) -> None:
+    """A transaction that has begun goes on without its caller, and nobody would wait for what it asks."""
+    async with desk(place) as at:
+        other = await at.ask(exact=OTHER)
+        change, reached = at.store.change_approvals, asyncio.Event()
+
+        async def cut_off(work: Any) -> Any:
+            monkeypatch.setattr(at.store, "change_approvals", change)
+            running = asyncio.ensure_future(change(work))
+            if committed:
+                await running
+            reached.set()
+            await asyncio.Event().wait()
+
+        await at.approvals.expire()
+        monkeypatch.setattr(at.approvals, "expire", nothing)
+        monkeypatch.setattr(at.store, "change_approvals", cut_off)
+        asking = asyncio.ensure_future(at.ask())
+        await reached.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert [each.id for each in await at.store.list_approvals("pending")] == [other]
+        assert len(await at.store.list_approvals("withdrawn")) == 1
+
+
+async def nothing() -> int:
+    return 0
+
+
 async def test_identical_pending_requests_share_one_card(place: Place) -> None:
     async with desk(place) as at:
         first = await at.ask()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hopgate.notifications import Notifier
 from tests.hopgate.console.conftest import console
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -27,6 +28,11 @@ def test_a_webhook_is_a_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         from tests.hopgate.console import seed
 
         monkeypatch.setattr(seed, "CONFIG", seed.CONFIG.replace("approvals: {{reviewers: [dba]}}", HOOK))
+
+    async def idle(self: Notifier) -> None:
+        """No attempt of its own comes between."""
+
+    monkeypatch.setattr(Notifier, "start", idle)
 
     async def run() -> str:
         async with console(tmp_path) as it:
