@@ -15,7 +15,6 @@ import json
 import os
 import pwd
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -27,10 +26,10 @@ import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from playground.certificates import loopback_certificate
+from playground.server import Server, Unavailable
 from playground.tables import DATABASE, SCHEMA
 
 USERS: Final = ("daemon", "nobody")  # whom it runs as where this process is root; an agent's code runs as nobody, so that comes last
@@ -57,11 +56,7 @@ _SETTINGS: Final = {
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-class Unavailable(Exception):
-    """No server can run here; the text says why, in one line."""
-
-
-class Postgres:
+class Postgres(Server):
     """One server with the playground's database. `app` owns the tables: what the gate lets through, this role may do."""
 
     def __init__(self, *, settings: Mapping[str, str] | None = None, logs: bool = True) -> None:
@@ -70,17 +65,9 @@ class Postgres:
         self.port = 0
         self.identity: dict[str, Any] = {}  # how a process becomes the server's user: arguments of subprocess.Popen
         self.base = Path(os.devnull)
-        self._process: subprocess.Popen[bytes] | None = None
         self._read = 0  # bytes of its log
         self._logged: list[dict[str, Any]] = []
         self._texts: list[str] = []  # the same lines as JSON
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     # --- life
 
@@ -123,26 +110,7 @@ class Postgres:
         self.stop()
         self._run()
 
-    def close(self) -> None:
-        self.stop()
-        if self.base.is_dir():
-            shutil.rmtree(self.base, ignore_errors=True)
-
     # --- reaching it
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None
-
-    @property
-    def pid(self) -> int:
-        """The postmaster's."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def home(self) -> Path:
-        return self.base / "home"
 
     @property
     def ca(self) -> Path:

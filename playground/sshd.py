@@ -16,18 +16,14 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from playground.demo.stage import free_ports
+from playground.server import Server, Unavailable
 
 START_SECONDS: Final = 30.0
 KEY_KINDS: Final = ("ed25519", "rsa", "ecdsa")
 _SEPARATION: Final = Path("/run/sshd")  # sshd of root does not start without it
-
-
-class Unavailable(Exception):
-    """No server can run here; the text says why, in one line."""
 
 
 def missing() -> str:
@@ -58,7 +54,7 @@ def public(path: Path) -> str:
     return " ".join(path.with_name(path.name + ".pub").read_text().split()[:2])
 
 
-class Sshd:
+class Sshd(Server):
     """One server. `settings` are lines of sshd_config that go before ours, so they win; `host_keys` the kinds that it shows, `user_keys`
     those of the keys that it lets in.
 
@@ -73,25 +69,8 @@ class Sshd:
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         (self.port,) = free_ports(1)
         self.base = Path(tempfile.mkdtemp(prefix="hopgate-sshd-"))
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     # --- life
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     def start(self) -> None:
         """Make its files and run it. Raises Unavailable."""
@@ -126,11 +105,6 @@ class Sshd:
         self.stop()
         self.settings, self.host_kinds = settings, host_keys or self.host_kinds
         self._run()
-
-    def close(self) -> None:
-        self.stop()
-        if self.base.is_dir():
-            shutil.rmtree(self.base, ignore_errors=True)
 
     # --- its files
 
